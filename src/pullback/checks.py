@@ -1,0 +1,47 @@
+"""Checks at the public doors, each with a message that says what came, what was expected and what to do next."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def as_points(points: Tensor | np.ndarray | Sequence, num_dims: int) -> Tensor:
+    """Turn anything array-like of shape ``(..., D)`` into a float64 CPU tensor.
+
+    Raises:
+        ValueError: If the last axis does not hold `num_dims` components.
+    """
+    tensor = points if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points, dtype=np.float64))
+    tensor = tensor.to(dtype=torch.float64)
+    if tensor.ndim < 1 or tensor.shape[-1] != num_dims:
+        raise ValueError(
+            f"`points` has shape {tuple(tensor.shape)}, but (..., {num_dims}) is needed: one coordinate per axis, last."
+        )
+    return tensor
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: Listing the choices and the nearest of them.
+    """
+    if value in choices:
+        return value
+    near = get_close_matches(str(value), choices, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"`{name}` is '{value}', but it can be {', '.join(choices)}.{hint}")
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return `value` if it is finite and above zero.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not np.isfinite(value) or value <= 0:
+        raise ValueError(f"`{name}` is {value}, but a finite number above zero is needed.")
+    return value

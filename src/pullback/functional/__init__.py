@@ -1,0 +1,39 @@
+"""Pure tensor functions in voxel coordinates: sampling, composing, smoothing, derivatives, windows.
+
+Compiled kernels serve float32 tensors on the CPU; other tensors take the plain PyTorch path of
+:mod:`pullback.functional.reference`. Callers never know.
+"""
+
+from pullback.functional.compose import Inversion, compose, exponential, invert
+from pullback.functional.derivatives import (
+    affine_derivative,
+    jacobian_determinant,
+    largest_length,
+    multiply_by_gradient,
+)
+from pullback.functional.sample import INTERPOLATIONS, sample, spline_coefficients, warp
+from pullback.functional.smooth import block_mean, coarsen, gaussian_smooth
+from pullback.functional.statistics import histogram_gradient, joint_histogram, weighted_moments
+from pullback.functional.windows import local_correlation
+
+__all__ = [
+    "INTERPOLATIONS",
+    "Inversion",
+    "affine_derivative",
+    "block_mean",
+    "coarsen",
+    "compose",
+    "exponential",
+    "gaussian_smooth",
+    "histogram_gradient",
+    "invert",
+    "jacobian_determinant",
+    "joint_histogram",
+    "largest_length",
+    "local_correlation",
+    "multiply_by_gradient",
+    "sample",
+    "spline_coefficients",
+    "warp",
+    "weighted_moments",
+]

@@ -1,0 +1,165 @@
+"""ITK's transform files, HDF5, text and MATLAB level 4, as lists of records in ITK's order (outermost first)."""
+
+import contextlib
+import platform
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+import SimpleITK
+from scipy.io.matlab import MatReadError
+
+from pullback.io.atomic import replacing
+from pullback.io.itk import Record
+
+COMPOSITE = "CompositeTransform"
+GROUP = "TransformGroup"
+TEXT_HEADER = "#Insight Transform File V1.0"
+SPELLINGS = ("Transform", "Tranform")
+"""ITK before 5 misspelled the names of its parameters."""
+
+TROUBLE = (MatReadError, OSError, KeyError, IndexError, TypeError, ValueError, EOFError, struct.error, MemoryError)
+
+
+@contextlib.contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Turn whatever a reader raises for a damaged file into one ValueError that names it."""
+    try:
+        yield
+    except (PermissionError, IsADirectoryError):
+        raise
+    except TROUBLE as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise ValueError(f"'{path}' is truncated or corrupt, or no ITK transform: {reason}.") from error
+
+
+def read_hdf5(path: Path) -> list[Record]:
+    """Read ``.h5``: one transform, or a composite without composites in it.
+
+    Raises:
+        ValueError: If the file is damaged or nested.
+    """
+    with damaged(path), h5py.File(path, "r") as file:
+        groups = sorted(file[GROUP].items(), key=lambda item: int(item[0]))
+        records = [_record_from_hdf5(group) for _, group in groups]
+    return _without_composite(records, path)
+
+
+def write_hdf5(path: Path, records: Sequence[Record]) -> None:
+    """Write a composite as ITK does, uncompressed: fields are noise to a compressor, and it would take seconds."""
+    dims = records[0].kind[-4:]
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _write_text(file, "ITKVersion", SimpleITK.Version.ITKVersionString().removeprefix("ITK "))
+        _write_text(file, "HDFVersion", f"HDF5 library version: {h5py.version.hdf5_version}")
+        _write_text(file, "OSName", platform.system())
+        _write_text(file, "OSVersion", platform.release())
+        group = file.create_group(GROUP)
+        _write_text(group, "0/TransformType", f"{COMPOSITE}_double{dims}")
+        for n, record in enumerate(records, start=1):
+            _write_text(group, f"{n}/TransformType", record.kind)
+            group[f"{n}/TransformFixedParameters"] = record.fixed
+            group[f"{n}/TransformParameters"] = record.parameters
+
+
+def read_text(path: Path) -> list[Record]:
+    """Read ``.txt`` or ``.tfm``: one transform, or a composite without composites in it.
+
+    Raises:
+        ValueError: If the file is not of that kind, nested, or holds several transforms without saying their order.
+    """
+    with damaged(path):
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        if not lines or not lines[0].startswith("#Insight Transform File"):
+            raise ValueError(f"its first line is not '{TEXT_HEADER}'")
+        records = _records_from_lines(lines)
+    return _without_composite(records, path)
+
+
+def write_text(path: Path, record: Record) -> None:
+    """Write one linear transform as text, to the last bit."""
+    numbers = " ".join(map(repr, record.parameters.tolist()))
+    centre = " ".join(map(repr, record.fixed.tolist()))
+    lines = [
+        TEXT_HEADER,
+        "#Transform 0",
+        f"Transform: {record.kind}",
+        f"Parameters: {numbers}",
+        f"FixedParameters: {centre}",
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def read_matlab(path: Path) -> list[Record]:
+    """Read ``.mat`` as ANTs writes it (``0GenericAffine.mat``).
+
+    Raises:
+        ValueError: If it is not MATLAB level 4; FSL's and greedy's ``.mat`` are text of another meaning.
+    """
+    start = path.read_bytes()[:64]
+    if start and start.isascii() and b"\0" not in start:
+        raise ValueError(
+            f"'{path}' is a text matrix, as FSL and greedy write, but an ITK MATLAB file is needed; convert it "
+            "first, for instance with c3d_affine_tool -oitk."
+        )
+    with damaged(path):
+        contents = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+        fixed = contents.pop("fixed").ravel()
+        ((kind, parameters),) = contents.items()
+    return _without_composite([Record(kind, fixed, parameters.ravel())], path)
+
+
+def write_matlab(path: Path, record: Record) -> None:
+    """Write one linear transform as MATLAB level 4."""
+    contents = {record.kind: record.parameters[:, None], "fixed": record.fixed[:, None]}
+    with replacing(path) as temporary:
+        scipy.io.savemat(temporary, contents, format="4", appendmat=False)
+
+
+def _record_from_hdf5(group: h5py.Group) -> Record:
+    kind = group["TransformType"][0]
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    if kind.startswith(COMPOSITE):
+        return Record(kind, np.zeros(0), np.zeros(0))
+    spelling = next(word for word in SPELLINGS if f"{word}Parameters" in group or word == SPELLINGS[-1])
+    return Record(kind, group[f"{spelling}FixedParameters"][()], group[f"{spelling}Parameters"][()])
+
+
+def _write_text(group: h5py.Group, name: str, text: str) -> None:
+    group.create_dataset(name, data=[text], dtype=h5py.string_dtype("ascii"))
+
+
+def _records_from_lines(lines: list[str]) -> list[Record]:
+    records: list[dict[str, str]] = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key == "Transform":
+            records.append({"Transform": value.strip()})
+        elif key in ("Parameters", "FixedParameters"):
+            records[-1][key] = value
+    return [
+        Record(record["Transform"], *(_numbers(record.get(key, "")) for key in ("FixedParameters", "Parameters")))
+        for record in records
+    ]
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array([float(word) for word in text.split()])
+
+
+def _without_composite(records: list[Record], path: Path) -> list[Record]:
+    """Drop the leading record of a composite, which holds nothing."""
+    if records and records[0].name == COMPOSITE:
+        records = records[1:]
+        if not records:
+            raise ValueError(f"'{path}' is a composite without parts, so it holds no transform.")
+    elif len(records) > 1:
+        raise ValueError(
+            f"'{path}' holds {len(records)} transforms but no composite that gives their order; write one each."
+        )
+    if any(record.name == COMPOSITE for record in records):
+        raise ValueError(f"'{path}' holds composites in a composite; flatten it (SimpleITK: FlattenTransform) first.")
+    return records

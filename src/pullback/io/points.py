@@ -1,0 +1,130 @@
+"""Landmarks as CSV: a header with x, y[, z], one point a row, world mm."""
+
+import csv
+from pathlib import Path
+
+import torch
+
+from pullback.data import Points
+from pullback.io.atomic import replacing
+from pullback.io.itk import swap_lps
+
+NAME_COLUMNS = ("name", "label")
+DELIMITERS = (",", ";", "\t")
+
+
+def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Points:
+    r"""Read points.
+
+    The header names the columns x, y[, z] in any case and order; a column ``name`` or ``label`` gives the points'
+    names, any other column (an index, ANTs' t) is ignored. Comma, semicolon and tab separate.
+
+    Args:
+        path: The file.
+        lps: Whether the numbers are LPS mm, as ITK, ANTs and 3D Slicer's default write them, or pixels of a photograph.
+        num_dims: 2 or 3. For 2, a column z may stand in the file if it is 0 everywhere, as ANTs writes it.
+
+    Returns:
+        The points in RAS+ mm.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: With the line, if a column is missing or a value is not a finite number, or if there is no point.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "points.csv"
+        >>> _ = path.write_text("x,y,z\n1,2,3\n")
+        >>> read_points(path, lps=True).coordinates
+        tensor([[-1., -2.,  3.]], dtype=torch.float64)
+    """
+    path = Path(path)
+    if num_dims not in (2, 3):
+        raise ValueError(f"`num_dims` is {num_dims}, but 2 or 3 is needed.")
+    if not path.exists():
+        raise FileNotFoundError(f"'{path}' does not exist.")
+    rows = _rows(path)
+    if not rows:
+        raise ValueError(
+            f"'{path}' is empty, but a header with {_wanted(num_dims)} and a row for each point is needed."
+        )
+    columns = [cell.strip().lower() for cell in rows[0][1]]
+    axes = _axis_columns(columns, num_dims, path)
+    coordinates = [[_number(row, axis, "xyz"[n], line, path) for n, axis in enumerate(axes)] for line, row in rows[1:]]
+    if not coordinates:
+        raise ValueError(f"'{path}' has a header but no point.")
+    if num_dims == 2 and "z" in columns:
+        _check_flat([(line, _number(row, columns.index("z"), "z", line, path)) for line, row in rows[1:]], path)
+    named = next((columns.index(column) for column in NAME_COLUMNS if column in columns), None)
+    names = None if named is None else tuple(row[named].strip() if named < len(row) else "" for _, row in rows[1:])
+    tensor = torch.tensor(coordinates, dtype=torch.float64)
+    return Points(swap_lps(tensor) if lps else tensor, names)
+
+
+def write_points(path: str | Path, points: Points, *, lps: bool = False) -> None:
+    """Write points so that reading them gives the same numbers to the last bit.
+
+    Args:
+        path: The CSV file to write, whole or not at all.
+        points: RAS+ mm.
+        lps: Write LPS mm, for ITK and ANTs.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the place cannot be written to or the disk is full.
+    """
+    coordinates = points.coordinates.detach().cpu()
+    rows = (swap_lps(coordinates) if lps else coordinates).tolist()
+    header = ["x", "y", "z"][: coordinates.shape[1]]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header if points.names is None else [*header, "name"])
+        for n, row in enumerate(rows):
+            writer.writerow([*map(repr, row), *([] if points.names is None else [points.names[n]])])
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Rows that are not blank, with their line numbers."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = next((mark for mark in DELIMITERS if mark in first), ",")
+            reader = csv.reader(file, delimiter=delimiter)
+            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"'{path}' is not a CSV text file: {error}.") from error
+
+
+def _wanted(num_dims: int) -> str:
+    return "the columns " + ",".join("xyz"[:num_dims])
+
+
+def _axis_columns(columns: list[str], num_dims: int, path: Path) -> list[int]:
+    missing = [axis for axis in "xyz"[:num_dims] if axis not in columns]
+    if missing == ["z"]:
+        raise ValueError(f"'{path}', line 1, has no column z; for points of 2-D images read them with num_dims=2.")
+    if missing:
+        raise ValueError(
+            f"'{path}', line 1, has the columns {columns}, but {_wanted(num_dims)} are needed ({', '.join(missing)} "
+            "missing); "
+            "add a header line."
+        )
+    return [columns.index(axis) for axis in "xyz"[:num_dims]]
+
+
+def _number(row: list[str], column: int, axis: str, line: int, path: Path) -> float:
+    text = row[column].strip() if column < len(row) else ""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < float("inf"):
+        raise ValueError(f"'{path}', line {line}: {axis} is '{text}', but a finite number is needed.")
+    return number
+
+
+def _check_flat(heights: list[tuple[int, float]], path: Path) -> None:
+    for line, height in heights:
+        if height != 0:
+            raise ValueError(f"'{path}', line {line}: z is {height:g}, but 2-D points were asked for; use num_dims=3.")
