@@ -3,6 +3,7 @@
 import errno
 import gzip
 import os
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -252,6 +253,13 @@ def test_other_grid_keeps_codes(tmp_path, codes, wanted):
     assert (int(header["qform_code"]), int(header["sform_code"])) == wanted
     assert np.allclose(header.get_qform(), header.get_sform(), atol=1e-4)
     assert read_image(tmp_path / "out.nii.gz").grid.same_as(coarse.grid, 1e-4)
+
+
+def test_shifted_grid_of_the_same_shape_is_another_grid(tmp_path):
+    image = read_image(nifti(tmp_path))
+    shifted = image_on(image.grid.crop((0, 0, 1), (5, 6, 8)))
+    write_image(tmp_path / "out.nii.gz", shifted, like=image)
+    assert read_image(tmp_path / "out.nii.gz").grid.same_as(shifted.grid, 1e-4)
 
 
 def test_images_without_nifti_header_get_code_one_and_mm(tmp_path):
@@ -619,6 +627,34 @@ def test_other_objects_are_refused(obj):
 def test_arrays_of_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"needed"):
         image_from(np.zeros(shape))
+
+
+# Real data -----------------------------------------------------------------------------------------------------------
+
+DATA = Path("/work/shared/data")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slices/labelled/01_image.nii.gz",
+        "slices/unlabelled/oasis2d_0000.nrrd",
+        "histology/Izd2-29-041-w35_HE.jpg",
+        "brains/native-2mm/1000_image.nii.gz",
+        "brains/heads-2mm/1000_image.nii.gz",
+        "mouse/images/tg4510_tp3_10_20130523_UT.nii.gz",
+        "hippocampus/images/hippocampus_011.nii.gz",
+    ],
+)
+def test_real_images_lie_where_simpleitk_puts_them(name):
+    image = read_image(DATA / name)
+    theirs = SimpleITK.ReadImage(str(DATA / name))
+    if not name.endswith(".jpg"):  # print resolution counts as spacing there
+        assert same_points_in_simpleitk(DATA / name, image.grid)
+    values = np.moveaxis(SimpleITK.GetArrayFromImage(theirs).reshape(*image.grid.shape[::-1], -1), -1, 0)
+    gaps = np.abs(image.tensor.numpy() - values.swapaxes(1, -1))
+    assert gaps.mean() < 2 if name.endswith(".jpg") else gaps.max() == 0  # two decoders disagree about chroma
 
 
 # Values that are no numbers ------------------------------------------------------------------------------------------

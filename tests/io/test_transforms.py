@@ -11,7 +11,16 @@ import torch
 from pullback.data import Image
 from pullback.io import read_image, read_transform, write_image, write_transform
 from pullback.space import Grid
-from pullback.transforms import Affine, Chain, DisplacementField
+from pullback.transforms import (
+    Affine,
+    Chain,
+    DisplacementField,
+    Rigid,
+    Similarity,
+    StationaryVelocity,
+    Translation,
+    identity,
+)
 
 TOLERANCE_MM = 1e-4
 LINEAR = (".h5", ".hdf5", ".txt", ".tfm", ".mat")
@@ -49,6 +58,13 @@ def affine(num_dims):
     matrix[:-1, :-1] = turn(num_dims, -35.0) @ (np.eye(num_dims) + 0.1 * generator.normal(size=(num_dims, num_dims)))
     matrix[:-1, -1] = generator.uniform(-150, 150, num_dims)
     return Affine(torch.from_numpy(matrix))
+
+
+def affine_of(linear):
+    """The homogeneous matrix of a linear part."""
+    matrix = np.eye(len(linear) + 1)
+    matrix[:-1, :-1] = linear
+    return matrix
 
 
 def field_on(grid):
@@ -101,8 +117,7 @@ def test_affines_return_and_agree_with_simpleitk(tmp_path, suffix, num_dims):
     assert isinstance(again, Affine)
     assert torch.equal(again.matrix, transform.matrix)
     points = points_in(grid_of("oblique", num_dims))
-    if suffix != ".hdf5":  # ITK knows .h5 only
-        assert largest_gap(mapped_by_simpleitk(path, points), transform(points)) < 1e-9
+    assert largest_gap(mapped_by_simpleitk(path, points), transform(points)) < 1e-9
 
 
 def itk_linear_transforms():
@@ -297,6 +312,28 @@ def test_ants_resamples_with_the_same_composite(tmp_path):
         assert np.abs(warped - wanted)[both].max() < 1e-3
 
 
+def test_velocities_are_written_as_their_fields(tmp_path):
+    grid = grid_of("oblique", 3)
+    velocity = StationaryVelocity(torch.ones(3, *grid.shape), grid)
+    write_transform(tmp_path / "a.h5", Chain((affine(3), velocity)))
+    points = points_in(grid)
+    assert largest_gap(read_transform(tmp_path / "a.h5")(points), affine(3)(velocity(points))) < TOLERANCE_MM
+    write_transform(tmp_path / "a.nii", velocity)
+    assert isinstance(read_transform(tmp_path / "a.nii"), DisplacementField)
+
+
+def test_every_linear_class_is_written(tmp_path):
+    for transform in (
+        identity(3),
+        Translation.by((1.0, 2.0)),
+        Rigid(affine_of(turn(3))),
+        Similarity(affine_of(2 * turn(2))),
+    ):
+        for suffix in (".h5", ".txt", ".mat"):
+            write_transform(tmp_path / f"a{suffix}", transform)
+            assert torch.equal(read_transform(tmp_path / f"a{suffix}").matrix, transform.matrix)
+
+
 # What cannot be read or written --------------------------------------------------------------------------------------
 
 
@@ -382,6 +419,8 @@ def test_warps_must_say_what_they_are(tmp_path):
         read_transform(save(vectors, 1007, "NREG_TRANS"))
     with pytest.raises(ValueError, match=r"shape \(4, 5, 6\)"):
         read_transform(save(vectors[..., 0, 0], 1007))
+    with pytest.raises(ValueError, match=r"shape \(4, 5, 6, 1, 2\)"):
+        read_transform(save(vectors[..., :2], 1007))
     with pytest.raises(ValueError, match="NaN"):
         read_transform(save(vectors * np.nan, 1007))
 
@@ -407,6 +446,9 @@ def test_composites_that_cannot_be_read(tmp_path):
         read_transform(path)
     path.write_text(head + "Transform: AffineTransform_double_3_3\nParameters: 1 2 3\nFixedParameters: 0 0 0\n")
     with pytest.raises(ValueError, match="3 other parameters"):
+        read_transform(path)
+    path.write_text(head + f"Transform: AffineTransform_double_3_3\nParameters: {'0 ' * 12}\nFixedParameters: 0 0 0\n")
+    with pytest.raises(ValueError, match="no transform: `matrix` is singular"):
         read_transform(path)
     path.write_text(head + one.replace("1 2 3", "1 nan 3"))
     with pytest.raises(ValueError, match="NaN"):

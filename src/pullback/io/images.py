@@ -7,6 +7,7 @@ folder, or one file of a series), and 2-D ``.png .jpg .jpeg .tif .tiff``. Writte
 What a reader had to assume stands as plain sentences in ``header["notes"]``.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def image_from(obj: Any) -> Image:
     """
     if isinstance(obj, Image):
         return obj
-    if isinstance(obj, (str, Path)):
+    if isinstance(obj, (str, os.PathLike)):
         return read_image(obj)
     raw, where = _raw_from(obj, "an Image")
     return image_of(raw, where)
@@ -124,7 +125,7 @@ def labels_from(obj: Any) -> LabelMap:
     """
     if isinstance(obj, LabelMap):
         return obj
-    if isinstance(obj, (str, Path)):
+    if isinstance(obj, (str, os.PathLike)):
         return read_labels(obj)
     raw, where = _raw_from(obj, "a LabelMap")
     return labels_of(raw, where)

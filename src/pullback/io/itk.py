@@ -166,8 +166,7 @@ def _record_of(part: AbstractTransform, where: str) -> Record:
     if matrix is None:
         raise TypeError(
             f"'{where}' cannot hold a {type(part).__name__}: ITK's files hold linear transforms and displacement "
-            "fields; "
-            "turn it into a DisplacementField first."
+            "fields; turn it into a DisplacementField first."
         )
     return affine_record(matrix)
 

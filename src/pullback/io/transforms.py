@@ -80,7 +80,7 @@ def write_transform(
         write = itk_files.write_text if suffix in TEXT else itk_files.write_matlab
         write(path, affine_record(_matrix(transform, path)))
     elif suffix in WARP:
-        warps.write(path, _one_field(transform, reference, path), _header(reference))
+        warps.write(path, _one_field(transform, reference, path))
     else:
         raise ValueError(f"'{path}' has the suffix '{suffix}', but a transform is written to {' '.join(SUFFIXES)}.")
 
@@ -107,7 +107,3 @@ def _one_field(transform: AbstractTransform, reference: AbstractVoxels | Grid | 
             "the fixed image, to evaluate it there."
         )
     return DisplacementField(transform.displacement_on(grid), grid)
-
-
-def _header(reference: AbstractVoxels | Grid | None) -> object:
-    return reference.header.get("nifti") if isinstance(reference, AbstractVoxels) else None

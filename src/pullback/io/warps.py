@@ -33,8 +33,8 @@ def read(path: Path) -> DisplacementField:
     return DisplacementField(displacement, raw.grid)
 
 
-def write(path: Path, field: DisplacementField, like: nibabel.Nifti1Header | None = None) -> None:
-    """Write a field as float32, intent 1007, LPS mm.
+def write(path: Path, field: DisplacementField) -> None:
+    """Write a field as float32, intent 1007, LPS mm; sform and qform with code 1, as every reader understands them.
 
     Raises:
         ValueError: If its grid is sheared.
@@ -43,12 +43,12 @@ def write(path: Path, field: DisplacementField, like: nibabel.Nifti1Header | Non
     grid_to_itk(field.grid, str(path))  # refuses shear
     displacement = field.displacement.detach().cpu().to(torch.float32)
     lps = swap_lps(displacement.movedim(0, -1)).movedim(-1, 0)
-    nifti.write(path, lps.numpy(), field.grid, like, vectors=True)
+    nifti.write(path, lps.numpy(), field.grid, None, vectors=True)
 
 
 def _check_kind(image: nibabel.spatialimages.SpatialImage, path: Path) -> None:
     header, shape = image.header, image.shape
-    if len(shape) != 5 or shape[3] != 1 or shape[4] not in (2, 3):
+    if len(shape) != 5 or shape[3] != 1 or shape[4] not in (2, 3) or (shape[4] == 2 and shape[2] != 1):
         raise ValueError(
             f"'{path}' has shape {shape}, but a displacement field is (X, Y, Z, 1, 3) or, in 2-D, (X, Y, 1, 1, 2); "
             "fields of FSL "

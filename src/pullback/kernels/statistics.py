@@ -24,7 +24,7 @@ def weighted_moments(fixed, warped, weights, out):
         out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4], out[i, 5] = s0, s1, s2, s3, s4, s5
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _spline_bins(position, num_bins):
     """First of the four bins that a position reaches, and the values of the cubic B-splines in them."""
     position = min(max(position, F4(1)), F4(num_bins) - F4(2.001))

@@ -1,0 +1,208 @@
+"""The linear stage: the best translation, rigid, similarity or affine map, by L-BFGS with exact derivatives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import optimize
+from torch import Tensor
+
+from pullback import functional
+from pullback.functional.rotations import cross_matrix, rotation_from_vector
+from pullback.registration.volume import Volume
+from pullback.similarity import AbstractSimilarity
+
+KINDS = ("translation", "rigid", "similarity", "affine")
+SMALLEST_OVERLAP = 0.05
+"""A start that leaves a smaller share of the compared voxels inside the moving image has the worst score."""
+
+
+class Comparison:
+    """The similarity of two volumes at one resolution as a function of a world matrix, with its derivative.
+
+    Args:
+        fixed, moving: Volumes at the resolution of this level.
+        similarity: What to maximise.
+        ignores_view: Take voxels beyond the moving field of view for background even if the image has none; a robust
+            rule for far starts, where small overlaps would otherwise look good.
+    """
+
+    def __init__(
+        self, fixed: Volume, moving: Volume, similarity: AbstractSimilarity, *, ignores_view: bool = False
+    ) -> None:
+        self.fixed, self.moving, self.similarity = fixed, moving, similarity
+        self._still = torch.zeros(1, 3, *fixed.grid.shape)
+        needs_valid = moving.weights is not None or not (moving.has_background or ignores_view)
+        ones = torch.ones_like(moving.tensor[:, :1]) if moving.weights is None else moving.weights
+        self._valid = ones if needs_valid else None
+        self._to_voxel = moving.grid.world_to_voxel.numpy()
+        self._to_world = fixed.grid.voxel_to_world.numpy()
+        self._full_weight = float(fixed.grid.num_voxels if fixed.weights is None else fixed.weights.sum())
+
+    def warp(self, matrix: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """The moving volume on the fixed grid under a world matrix, and the voxels' weights."""
+        voxel_map = self._to_voxel @ matrix @ self._to_world
+        warped = functional.warp(self.moving.tensor, self._still, voxel_map, fill=0.0)
+        weights = self.fixed.weights
+        if self._valid is not None:
+            seen = functional.warp(self._valid, self._still, voxel_map, fill=0.0)
+            weights = seen if weights is None else weights * seen
+        return warped, weights
+
+    def value(self, matrix: np.ndarray) -> float:
+        """Similarity under a world matrix ``(4, 4)``; minus infinity where hardly anything overlaps."""
+        warped, weights = self.warp(matrix)
+        if self._is_empty(weights):
+            return -np.inf
+        return float(self.similarity.value_and_gradient(self.fixed.tensor, warped, weights)[0][0])
+
+    def value_and_gradient(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """Similarity and its derivative by the upper ``(3, 4)`` of the world matrix."""
+        warped, weights = self.warp(matrix)
+        if self._is_empty(weights):
+            return -1e3, np.zeros((3, 4))
+        values, slope = self.similarity.value_and_gradient(self.fixed.tensor, warped, weights)
+        voxel_map = self._to_voxel @ matrix @ self._to_world
+        by_voxel_map = sum(
+            functional.affine_derivative(self.moving.tensor[:, c : c + 1], voxel_map[:3], slope[:, c : c + 1])
+            for c in range(slope.shape[1])
+        )
+        return float(values[0]), self._to_voxel[:3, :3].T @ by_voxel_map @ self._to_world.T
+
+    def _is_empty(self, weights: Tensor | None) -> bool:
+        return weights is not None and float(weights.sum()) < SMALLEST_OVERLAP * self._full_weight
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The parameters of a linear map near a start: about a centre, in units of about one mm of movement.
+
+    Attributes:
+        start: World matrix ``(4, 4)`` at parameters zero.
+        centre: World point of the fixed image about which to turn and stretch, ``(3,)``.
+        radius_mm: Distance at which a unit of a rotation, scale or shear parameter moves points by about a mm.
+        kind: One of `KINDS`.
+        is_flat: 2-D: nothing moves along the first axis.
+    """
+
+    start: np.ndarray
+    centre: np.ndarray
+    radius_mm: float
+    kind: str
+    is_flat: bool
+
+    def directions(self) -> list[tuple[str, int, int]]:
+        """The free parameters: their part and their indices."""
+        axes = [1, 2] if self.is_flat else [0, 1, 2]
+        free = [("shift", axis, 0) for axis in axes]
+        if self.kind != "translation":
+            free += [("turn", axis, 0) for axis in ([0] if self.is_flat else axes)]
+        if self.kind == "similarity":
+            free += [("grow", -1, 0)]
+        if self.kind == "affine":
+            free += [("grow", axis, 0) for axis in axes]
+            free += [("shear", a, b) for a in axes for b in axes if a < b]
+        return free
+
+    def matrix(self, parameters: np.ndarray) -> np.ndarray:
+        """World matrix ``(4, 4)`` at `parameters`."""
+        return self._matrix_and_derivatives(parameters)[0]
+
+    def gradient(self, parameters: np.ndarray, by_matrix: np.ndarray) -> np.ndarray:
+        """Chain rule from the derivative by the upper ``(3, 4)`` of the matrix to that by the parameters."""
+        derivatives = self._matrix_and_derivatives(parameters)[1]
+        return np.array([float((by_matrix * d).sum()) for d in derivatives])
+
+    def _matrix_and_derivatives(self, parameters: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        free = self.directions()
+        shift, turn, grow, shear = np.zeros(3), np.zeros(3), np.zeros(3), np.eye(3)
+        for (part, a, b), value in zip(free, parameters, strict=True):
+            if part == "shift":
+                shift[a] = value
+            elif part == "turn":
+                turn[a] = value / self.radius_mm
+            elif part == "grow":
+                grow[(slice(1, 3) if self.is_flat else slice(0, 3)) if a < 0 else a] = value / self.radius_mm
+            else:
+                shear[a, b] = value / self.radius_mm
+        rotation, scales = rotation_from_vector(turn), np.diag(np.exp(grow))
+        linear = self.start[:3, :3]
+        inner = rotation @ scales @ shear
+        matrix = np.eye(4)
+        matrix[:3, :3] = linear @ inner
+        matrix[:3, 3] = self.start[:3, 3] + linear @ self.centre - matrix[:3, :3] @ self.centre + shift
+        derivatives = []
+        for part, a, b in free:
+            derivative = np.zeros((3, 4))
+            if part == "shift":
+                derivative[a, 3] = 1.0
+            else:
+                derivative[:, :3] = linear @ self._inner_derivative(part, a, b, turn, rotation, scales, shear)
+                derivative[:, 3] = -derivative[:, :3] @ self.centre
+            derivatives.append(derivative)
+        return matrix, derivatives
+
+    def _inner_derivative(self, part, a, b, turn, rotation, scales, shear) -> np.ndarray:
+        unit = np.zeros((3, 3))
+        if part == "turn":
+            return _rotation_derivative(turn, rotation, a) / self.radius_mm @ scales @ shear
+        if part == "grow":
+            for axis in ([1, 2] if self.is_flat else [0, 1, 2]) if a < 0 else [a]:
+                unit[axis, axis] = scales[axis, axis] / self.radius_mm
+            return rotation @ unit @ shear
+        unit[a, b] = 1 / self.radius_mm
+        return rotation @ scales @ unit
+
+
+def _rotation_derivative(vector: np.ndarray, rotation: np.ndarray, axis: int) -> np.ndarray:
+    """d exp([v]x) / d v_axis (Gallego and Yezzi, 2015, doi:10.1007/s10851-014-0528-x)."""
+    unit = np.eye(3)[axis]
+    square = float(vector @ vector)
+    if square < 1e-16:
+        return cross_matrix(unit)
+    inner = vector[axis] * cross_matrix(vector) + cross_matrix(np.cross(vector, (np.eye(3) - rotation) @ unit))
+    return inner / square @ rotation
+
+
+def optimise(
+    comparison: Comparison,
+    frame: Frame,
+    *,
+    max_steps: int = 50,
+    tolerance: float = 1e-5,
+    on_step: Callable[[float], None] | None = None,
+) -> tuple[np.ndarray, float, list[float]]:
+    """Maximise the similarity from the frame's start.
+
+    Args:
+        comparison: What to maximise.
+        frame: Which parameters are free, and where they start.
+        max_steps: Iterations of L-BFGS at most.
+        tolerance: Stop when an iteration gains less than this share of the similarity.
+        on_step: Called with the similarity after each iteration.
+
+    Returns:
+        The best world matrix ``(4, 4)``, its similarity, and the similarity after each iteration.
+    """
+    history: list[float] = []
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        value, by_matrix = comparison.value_and_gradient(frame.matrix(parameters))
+        return -value, -frame.gradient(parameters, by_matrix)
+
+    def record(intermediate_result: optimize.OptimizeResult) -> None:
+        history.append(-float(intermediate_result.fun))
+        if on_step is not None:
+            on_step(history[-1])
+
+    start = np.zeros(len(frame.directions()))
+    result = optimize.minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        callback=record,
+        options={"maxiter": max_steps, "ftol": tolerance, "gtol": 1e-9, "maxcor": 10, "maxls": 10},
+    )
+    return frame.matrix(result.x), -float(result.fun), history

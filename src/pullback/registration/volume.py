@@ -1,0 +1,196 @@
+"""What the engine works on: an image made comparable, always in three dimensions.
+
+A 2-D image becomes a volume with a first axis of one voxel, in a world with a first coordinate that nothing changes. The
+axes are reordered to be as near to RAS as they get, so that the storage order of a file cannot change a result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback import functional
+from pullback.data import Image, LabelMap
+from pullback.space import Grid, closest_to_ras
+
+BACKGROUND_SHARE = 0.05
+"""An image has a constant background if this share of its voxels holds its most frequent extreme value."""
+WINSORISE_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A normalised image in three dimensions.
+
+    Attributes:
+        tensor: ``(1, C, I, J, K)`` float32; background near 0, standard deviation of the foreground 1.
+        grid: 3-D grid of the voxels.
+        foreground: ``(I, J, K)`` bool: where the object is, as far as intensities tell.
+        weights: ``(1, 1, I, J, K)`` float32, voxels to compare; None when all count.
+        has_background: Whether the object is surrounded by a constant background, so that outside of the field of view
+            can be taken for background too.
+        is_flat: Whether this is a 2-D image.
+    """
+
+    tensor: Tensor
+    grid: Grid
+    foreground: Tensor
+    weights: Tensor | None
+    has_background: bool
+    is_flat: bool
+
+    def coarsen(self, factors: Sequence[int]) -> "Volume":
+        """A copy with blocks of voxels averaged."""
+        if all(f == 1 for f in factors):
+            return self
+        weights = None if self.weights is None else functional.block_mean(self.weights, factors)
+        foreground = functional.block_mean(self.foreground[None, None].to(torch.float32), factors)[0, 0] >= 0.5
+        return replace(
+            self,
+            tensor=functional.coarsen(self.tensor, factors),
+            grid=self.grid.coarsen(factors),
+            foreground=foreground,
+            weights=weights,
+        )
+
+    def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
+        """Voxels `start` to `stop`; beyond the field of view background if the image has one, else weight 0."""
+        outside = any(a < 0 or b > n for a, b, n in zip(start, stop, self.grid.shape, strict=True))
+        weights = self.weights
+        if outside and weights is None and not self.has_background:
+            weights = torch.ones_like(self.tensor[:, :1])
+        return replace(
+            self,
+            tensor=_crop_or_pad(self.tensor, start, stop),
+            grid=self.grid.crop(start, stop),
+            foreground=_crop_or_pad(self.foreground, start, stop),
+            weights=None if weights is None else _crop_or_pad(weights, start, stop),
+        )
+
+    def spacing_mm(self) -> np.ndarray:
+        """Spacing along the three axes; infinite along the first of a flat volume, so that it is never divided."""
+        spacing = self.grid.spacing_mm.numpy().copy()
+        if self.is_flat:
+            spacing[0] = np.inf
+        return spacing
+
+
+def prepare(image: Image, mask: LabelMap | None = None, channel_weights: Sequence[float] | None = None) -> Volume:
+    """Make an image comparable: lift to 3-D, reorder the axes, find the foreground, normalise each channel.
+
+    Args:
+        image: The image.
+        mask: Voxels to compare, on the same grid.
+        channel_weights: Factor of each channel, for similarities of intensities.
+
+    Raises:
+        ValueError: If no channel of the image varies.
+    """
+    image = _on_right_angles(image)
+    reorientation = closest_to_ras(image.grid)
+    is_flat = image.grid.num_dims == 2
+    grid = _lift_grid(reorientation.apply_to_grid(image.grid))
+    tensor = reorientation.apply(image.tensor).to(torch.float32).reshape(1, -1, *grid.shape)
+    weights = _weights(image, mask, reorientation, grid)
+    foreground, channels, has_background = None, [], True
+    for channel in tensor[0]:
+        normalised, inside, constant = _normalise(channel.contiguous().numpy(), image.name)
+        channels.append(torch.from_numpy(normalised))
+        foreground = inside if foreground is None else foreground | inside
+        has_background = has_background and constant
+    stacked = torch.stack(channels)[None]
+    if channel_weights is not None:
+        stacked = stacked * torch.tensor(channel_weights, dtype=torch.float32).reshape(1, -1, 1, 1, 1)
+    return Volume(stacked, grid, torch.from_numpy(foreground), weights, has_background, is_flat)
+
+
+def _on_right_angles(image: Image) -> Image:
+    """Resample a sheared image onto a grid with right angles (ITK's files can hold no other displacement field)."""
+    if image.grid.is_orthonormal(1e-4):
+        return image
+    from pullback.transforms import identity, warp
+
+    grid = orthonormal_cover(image.grid)
+    inside = LabelMap(torch.ones((1, *image.grid.shape), dtype=torch.uint8), image.grid)
+    covered = warp(inside, identity(grid.num_dims), onto=grid, interpolation="nearest").tensor[0] > 0
+    resampled = warp(image, identity(grid.num_dims), onto=grid)
+    invalid = ~covered
+    if "invalid" in image.header:
+        marked = LabelMap(image.header["invalid"][None].to(torch.uint8), image.grid)
+        invalid |= warp(marked, identity(grid.num_dims), onto=grid, interpolation="nearest").tensor[0] > 0
+    return Image(resampled.tensor, grid, {**image.header, "invalid": invalid})
+
+
+def orthonormal_cover(grid: Grid) -> Grid:
+    """A grid with right angles, the same spacing and nearly the same axes, that covers a sheared one."""
+    u, _, vt = np.linalg.svd(grid.direction.numpy())
+    axes = torch.from_numpy(u @ vt)
+    along = (grid.corners() - grid.centre) @ axes / grid.spacing_mm
+    low, high = along.min(dim=0).values.floor(), along.max(dim=0).values.ceil()
+    origin = grid.centre + axes @ (low * grid.spacing_mm)
+    shape = (high - low).to(torch.int64) + 1
+    return Grid.from_spacing(shape.tolist(), grid.spacing_mm, origin=origin.tolist(), direction=axes)
+
+
+def _lift_grid(grid: Grid) -> Grid:
+    if grid.num_dims == 3:
+        return grid
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[1:, 1:] = grid.voxel_to_world
+    return Grid((1, *grid.shape), matrix)
+
+
+def _weights(image: Image, mask: LabelMap | None, reorientation, grid: Grid) -> Tensor | None:
+    keep = None if mask is None else mask.tensor > 0
+    if "invalid" in image.header:
+        valid = ~image.header["invalid"][None]
+        keep = valid if keep is None else keep & valid
+    if keep is None:
+        return None
+    return reorientation.apply(keep).to(torch.float32).reshape(1, 1, *grid.shape).contiguous()
+
+
+def _normalise(channel: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Normalised voxels, the foreground, and whether the background is constant."""
+    low, high = float(channel.min()), float(channel.max())
+    if not high > low:
+        raise ValueError(f"The image '{name}' is constant ({low:g} everywhere): there is nothing to align.")
+    is_constant = bool(np.mean(channel == low) > BACKGROUND_SHARE)
+    foreground = channel > low if is_constant else channel > otsu_threshold(channel)
+    inside = channel[foreground]
+    bottom, top = np.percentile(inside, WINSORISE_PERCENTILES)
+    background = low if is_constant else min(float(np.percentile(channel, 1.0)), bottom)
+    clipped = np.clip(channel, min(background, bottom), top)
+    deviation = float(np.clip(inside, bottom, top).std(dtype=np.float64)) or (top - background)
+    return ((clipped - np.float32(background)) / np.float32(deviation)).astype(np.float32), foreground, is_constant
+
+
+def otsu_threshold(values: np.ndarray, num_bins: int = 256) -> float:
+    """The threshold that parts voxels into the two classes of least inner variance (Otsu 1979).
+
+    The lowest value is left out, so that padding with it changes nothing.
+    """
+    low = values.min()
+    rest = values[values > low]
+    counts, edges = np.histogram(rest, bins=num_bins, range=(float(low), float(np.percentile(rest, 99.9))))
+    centres = (edges[:-1] + edges[1:]) / 2
+    weight = np.cumsum(counts, dtype=np.float64)
+    mass = np.cumsum(counts * centres)
+    rest_weight, rest_mass = weight[-1] - weight, mass[-1] - mass
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = weight * rest_weight * (mass / weight - rest_mass / rest_weight) ** 2
+    return float(edges[1 + int(np.nanargmax(between[:-1]))])
+
+
+def _crop_or_pad(tensor: Tensor, start: Sequence[int], stop: Sequence[int]) -> Tensor:
+    """Voxels `start` to `stop` of the last three axes, zeros beyond the edges."""
+    shape = [b - a for a, b in zip(start, stop, strict=True)]
+    result = torch.zeros(*tensor.shape[:-3], *shape, dtype=tensor.dtype)
+    source, target = [...], [...]
+    for a, b, n in zip(start, stop, tensor.shape[-3:], strict=True):
+        source.append(slice(max(a, 0), max(min(b, n), 0)))
+        target.append(slice(max(-a, 0), max(-a, 0) + max(min(b, n) - max(a, 0), 0)))
+    result[tuple(target)] = tensor[tuple(source)]
+    return result

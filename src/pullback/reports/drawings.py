@@ -1,0 +1,83 @@
+"""The slices of one view as levels of grey, each drawn once."""
+
+from functools import cached_property
+
+import numpy as np
+
+from pullback.data import Image, LabelMap
+from pullback.reports.intensities import grey, is_photograph, window_of
+from pullback.reports.overlays import edges_of, label_edges
+from pullback.reports.slices import MIDDLE, Plane, choose_planes
+from pullback.reports.view import RegistrationView
+
+SIDES = ("fixed", "before", "warped")
+
+
+class Drawings:
+    """The pictures of a view that several sections of the report need."""
+
+    def __init__(self, view: RegistrationView) -> None:
+        self.view = view
+        self.planes = choose_planes(view.fixed)
+        moving = window_of(view.moving)
+        if moving.low == moving.high:
+            moving = window_of(view.warped)
+        self._windows = {"fixed": window_of(view.fixed), "before": moving, "warped": moving}
+        self._levels: dict[tuple[str, Plane], np.ndarray] = {}
+        self._edges: dict[tuple[str, Plane], np.ndarray] = {}
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether there is one picture of everything instead of slices."""
+        return self.view.fixed.grid.num_dims == 2
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Which of the slices 0, 1 and 2 there are."""
+        return tuple(sorted({plane.number for plane in self.planes}))
+
+    def planes_of(self, number: int) -> list[Plane]:
+        """The planes that belong to one number of slice."""
+        return [plane for plane in self.planes if plane.number == number]
+
+    @property
+    def middle(self) -> list[Plane]:
+        """One plane of each direction, through the middle."""
+        return self.planes_of(MIDDLE)
+
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether the result has no deformable part."""
+        return not bool(self.view.displacement.any())
+
+    def levels(self, side: str, plane: Plane) -> np.ndarray:
+        """``(rows, columns)`` in [0, 1] of ``fixed``, ``before`` or ``warped``."""
+        key = (side, plane)
+        if key not in self._levels:
+            image: Image = getattr(self.view, side)
+            voxels = np.nan_to_num(plane.cut(image.tensor), posinf=0.0, neginf=0.0)
+            self._levels[key] = np.clip(plane.resize(self._windows[side].scale(grey(voxels, image))), 0.0, 1.0)
+        return self._levels[key]
+
+    def picture(self, side: str, plane: Plane) -> np.ndarray:
+        """As `levels`, but photographs in colour: ``(rows, columns, 3)``."""
+        image: Image = getattr(self.view, side)
+        if not is_photograph(image):
+            return self.levels(side, plane)
+        colours = plane.resize(self._windows[side].scale(plane.cut(image.tensor)))
+        return np.clip(np.moveaxis(colours, 0, -1), 0.0, 1.0)
+
+    def outlines(self, side: str, plane: Plane) -> np.ndarray | None:
+        """Boolean outlines of the labels of one side, or of the edges of its image where it has no labels."""
+        with_labels = self.view.fixed_labels is not None
+        labels: LabelMap | None = getattr(self.view, f"{side}_labels")
+        if not with_labels:
+            return self.edges(side, plane)
+        return None if labels is None else label_edges(plane.cut(labels.tensor)[0], plane.shape_pixels)
+
+    def edges(self, side: str, plane: Plane) -> np.ndarray:
+        """Boolean edges of the image of one side."""
+        key = (side, plane)
+        if key not in self._edges:
+            self._edges[key] = edges_of(self.levels(side, plane))
+        return self._edges[key]

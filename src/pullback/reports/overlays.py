@@ -1,0 +1,136 @@
+"""Two pictures in one: colour overlay, checkerboard, contours and difference.
+
+Everything here works on pictures of square pixels, float ``(rows, columns)`` in [0, 1]. One code of colour runs through
+the report: **fixed is green, moving is magenta, agreement is white or grey**. The two are told apart by readers who do
+not see red and green alike.
+"""
+
+import numpy as np
+import PIL.Image
+import scipy.ndimage
+
+from pullback.reports.colours import DIVERGING, colour_map
+
+FIXED_COLOUR = (0.10, 0.90, 0.35)
+MOVING_COLOUR = (1.00, 0.25, 0.90)
+AGREEMENT_COLOUR = (1.0, 1.0, 1.0)
+
+SQUARES = 8
+"""Squares of a checkerboard along the longer side."""
+
+EDGE_SIGMA_PIXELS = 2.2
+EDGE_LOW, EDGE_HIGH = 0.10, 0.22
+"""Hysteresis thresholds as fractions of the strongest (99th percentile) slope."""
+
+
+def colour_overlay(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Fixed in green, moving in magenta: grey wherever both are equally bright. Float ``(rows, columns, 3)``."""
+    return np.stack([moving, fixed, moving], axis=-1)
+
+
+def checkerboard(fixed: np.ndarray, warped: np.ndarray, squares: int = SQUARES) -> np.ndarray:
+    """Squares of the fixed picture alternating with the warped one's; the top left square is fixed."""
+    rows, columns = fixed.shape[:2]
+    side = max(rows, columns) / squares
+    parity = (np.arange(rows) // side)[:, None] + (np.arange(columns) // side)[None, :]
+    is_fixed = (parity.astype(int) % 2 == 0).reshape(rows, columns, *(1,) * (fixed.ndim - 2))
+    return np.where(is_fixed, fixed, warped)
+
+
+def signed_difference(fixed: np.ndarray, moving: np.ndarray, limit: float) -> np.ndarray:
+    """Moving minus fixed in colour, -limit to limit: blue where moving is darker, orange where it is brighter."""
+    return colour_map(DIVERGING, (moving - fixed) / limit)
+
+
+def difference_limit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """One symmetric scale for several differences: the 99th percentile of their size, at least 5 %."""
+    sizes = [np.abs(moving - fixed).ravel() for fixed, moving in pairs]
+    return max(0.05, float(np.percentile(np.concatenate(sizes), 99))) if sizes else 1.0
+
+
+def edges_of(picture: np.ndarray, sigma_pixels: float = EDGE_SIGMA_PIXELS) -> np.ndarray:
+    """Thin boolean edges after Canny (1986): smooth, differentiate, keep ridges, link by hysteresis.
+
+    Reference:
+        J. Canny, A Computational Approach to Edge Detection, IEEE PAMI 8 (1986), doi:10.1109/TPAMI.1986.4767851.
+    """
+    smooth = scipy.ndimage.gaussian_filter(picture, sigma_pixels, mode="nearest")
+    down, right = scipy.ndimage.sobel(smooth, 0), scipy.ndimage.sobel(smooth, 1)
+    slope = np.hypot(down, right)
+    strongest = float(np.percentile(slope[slope > 1e-3], 99)) if bool((slope > 1e-3).any()) else 0.0
+    if strongest == 0.0:
+        return np.zeros(picture.shape, dtype=bool)
+    ridges = slope * _is_ridge(slope, down, right)
+    weak, strong = ridges > EDGE_LOW * strongest, ridges > EDGE_HIGH * strongest
+    pieces, _ = scipy.ndimage.label(weak, structure=np.ones((3, 3)))
+    kept = np.unique(pieces[strong])
+    return np.isin(pieces, kept[kept > 0])
+
+
+def label_edges(labels: np.ndarray, shape_pixels: tuple[int, int]) -> np.ndarray:
+    """Boolean outlines of integer labels ``(rows, columns)`` of voxels, drawn smoothly at `shape_pixels`."""
+    smooth = _smooth_labels(labels, shape_pixels)
+    edges = np.zeros(shape_pixels, dtype=bool)
+    edges[:-1] |= smooth[:-1] != smooth[1:]
+    edges[:, :-1] |= smooth[:, :-1] != smooth[:, 1:]
+    return edges
+
+
+def draw_contours(picture: np.ndarray, fixed: np.ndarray | None, moving: np.ndarray | None) -> np.ndarray:
+    """Lay thin boolean edges over a picture; where the two coincide to a pixel they are white."""
+    canvas = np.repeat(picture[..., None], 3, axis=-1) if picture.ndim == 2 else picture.copy()
+    fixed, moving = (_thicken(edges) for edges in (fixed, moving))
+    if fixed is not None:
+        canvas[fixed] = FIXED_COLOUR
+    if moving is not None:
+        canvas[moving] = MOVING_COLOUR
+    if fixed is not None and moving is not None:
+        canvas[fixed & moving] = AGREEMENT_COLOUR
+    return canvas
+
+
+def _thicken(edges: np.ndarray | None) -> np.ndarray | None:
+    """Lines of three pixels' width disappear neither in a printed page nor on a small screen."""
+    return None if edges is None else scipy.ndimage.binary_dilation(edges)
+
+
+def _is_ridge(slope: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Whether the slope is at least as steep as its two neighbours up and down the hill."""
+    padded = np.pad(slope, 1)
+    direction = np.round(np.arctan2(down, right) / (np.pi / 4)).astype(int) % 4
+    ridge = np.zeros(slope.shape, dtype=bool)
+    for index, (row, column) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
+        ahead = padded[1 + row : padded.shape[0] - 1 + row, 1 + column : padded.shape[1] - 1 + column]
+        behind = padded[1 - row : padded.shape[0] - 1 - row, 1 - column : padded.shape[1] - 1 - column]
+        ridge |= (direction == index) & (slope >= ahead) & (slope > behind)
+    return ridge
+
+
+def _smooth_labels(labels: np.ndarray, shape_pixels: tuple[int, int]) -> np.ndarray:
+    """Enlarge labels so that each pixel goes to the label that covers most of it after interpolation."""
+    values, compact = np.unique(labels, return_inverse=True)
+    compact = compact.reshape(labels.shape)
+    winner = np.zeros(shape_pixels, dtype=np.int32)
+    score = np.full(shape_pixels, 1e-3, dtype=np.float32)
+    for index, box in enumerate(scipy.ndimage.find_objects(compact + 1)):
+        rows, columns, share = _enlarged_share(compact == index, box, shape_pixels)
+        wins = share > score[rows, columns]
+        winner[rows, columns][wins] = values[index]
+        score[rows, columns][wins] = share[wins]
+    return winner
+
+
+def _enlarged_share(
+    mask: np.ndarray, box: tuple[slice, slice], shape_pixels: tuple[int, int]
+) -> tuple[slice, slice, np.ndarray]:
+    """The pixels around a box of voxels, and how much of the mask covers each of them."""
+    scales = [count / size for count, size in zip(mask.shape, shape_pixels, strict=True)]
+    rows, columns = (
+        slice(max(int((part.start - 2) / scale), 0), min(int(np.ceil((part.stop + 2) / scale)), size))
+        for part, scale, size in zip(box, scales, shape_pixels, strict=True)
+    )
+    corners = (columns.start * scales[1], rows.start * scales[0], columns.stop * scales[1], rows.stop * scales[0])
+    source = tuple(np.minimum(corners, (mask.shape[1], mask.shape[0]) * 2))
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    share = PIL.Image.fromarray(mask.astype(np.float32)).resize(size, PIL.Image.Resampling.BICUBIC, box=source)
+    return rows, columns, np.asarray(share)
