@@ -15,7 +15,7 @@ def as_points(points: Tensor | np.ndarray | Sequence, num_dims: int) -> Tensor:
         ValueError: If the last axis does not hold `num_dims` components.
     """
     tensor = points if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points, dtype=np.float64))
-    tensor = tensor.to(dtype=torch.float64)
+    tensor = tensor.to("cpu", torch.float64)
     if tensor.ndim < 1 or tensor.shape[-1] != num_dims:
         raise ValueError(
             f"`points` has shape {tuple(tensor.shape)}, but (..., {num_dims}) is needed: one coordinate per axis, last."

@@ -29,7 +29,7 @@ def sample_linear(image: Tensor, positions: Tensor, fill: float | None) -> Tenso
     values = nnf.grid_sample(image, normalised, mode="bilinear", padding_mode="border", align_corners=False)
     if fill is None:
         return values
-    inside = ((positions >= -0.5) & (positions <= sizes - 0.5)).all(dim=1, keepdim=True)
+    inside = ((positions >= -0.5) & (positions < sizes - 0.5)).all(dim=1, keepdim=True)
     return torch.where(inside, values, torch.full_like(values, fill))
 
 
@@ -54,7 +54,8 @@ def box_sum(volumes: Tensor, radii: tuple[int, int, int]) -> Tensor:
     """Sums over windows of ``2 r + 1`` voxels, cut at the edges."""
     size = [2 * r + 1 for r in radii]
     count = size[0] * size[1] * size[2]
-    return nnf.avg_pool3d(volumes, size, stride=1, padding=radii, count_include_pad=True) * count
+    padding = [r for radius in reversed(radii) for r in (radius, radius)]  # by hand: the pool takes no window above n
+    return nnf.avg_pool3d(nnf.pad(volumes, padding), size, stride=1) * count
 
 
 def local_correlation(

@@ -37,18 +37,21 @@ def sample(
         is_prefiltered: For ``cubic``: `image` holds the coefficients of :func:`spline_coefficients` already.
 
     Returns:
-        ``(C, ...)`` of the image's type.
+        ``(C, ...)`` of the image's type (integers are rounded).
 
     Raises:
         ValueError: If the interpolation is unknown or cannot repeat the edge.
     """
     check_choice("interpolation", interpolation, INTERPOLATIONS)
+    dtype = np.dtype(str(image.dtype).removeprefix("torch."))
     if interpolation == "cubic" and not is_prefiltered:
         image = spline_coefficients(image)
     if fill is None and interpolation != "linear":
         raise ValueError(f"`fill` is None, which repeats the edge, but '{interpolation}' interpolation cannot.")
     num_dims = image.ndim - 1
     volumes = as_array(lift_volumes(image, num_dims))
+    if interpolation == "linear" and not image.is_floating_point():
+        volumes = volumes.astype(np.float64)
     flat = positions.reshape(-1, num_dims).to(torch.float64).cpu().numpy().T
     lifted = np.zeros((3, flat.shape[1]))
     lifted[3 - num_dims :] = flat
@@ -59,7 +62,15 @@ def sample(
     else:
         for volume, row in zip(volumes, out, strict=True):
             _sample_one(volume, lifted, interpolation, volume.dtype.type(fill), row)
-    return torch.from_numpy(out).reshape(-1, *positions.shape[:-1])
+    return torch.from_numpy(_as_type(out, dtype)).reshape(-1, *positions.shape[:-1])
+
+
+def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Interpolated values in the type of the image; integers are rounded, and kept within their range."""
+    if np.issubdtype(dtype, np.integer) and not np.issubdtype(values.dtype, np.integer):
+        limits = np.iinfo(dtype)
+        values = np.rint(values).clip(limits.min, limits.max)
+    return values.astype(dtype, copy=False)
 
 
 def _sample_one(volume: np.ndarray, positions: np.ndarray, interpolation: str, fill: Any, out: np.ndarray) -> None:

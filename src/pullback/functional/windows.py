@@ -77,7 +77,7 @@ def _by_autograd(
     with torch.enable_grad():
         leaf = warped.detach().requires_grad_()
         each = reference.local_correlation(fixed.detach(), leaf, weights, radii, noise, squared)
-        total = fixed[0].numel() if weights is None else fixed.shape[1] * weights.sum(dim=(1, 2, 3, 4)).clamp(min=1)
+        total = fixed[0].numel() if weights is None else (fixed.shape[1] * weights.sum(dim=(1, 2, 3, 4))).clamp(min=1)
         values = each.sum(dim=(1, 2, 3, 4)) / total
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach().to("cpu", torch.float64), gradient.reshape(shape)

@@ -12,7 +12,7 @@ FAST = {"contract", "nsz"}
 @njit(inline="always")
 def _corner(position, size):
     """The lower neighbour of a clamped position along one axis, the weight of the upper one, and whether inside."""
-    inside = (position >= F4(-0.5)) & (position <= F4(size) - F4(0.5))
+    inside = (position >= F4(-0.5)) & (position < F4(size) - F4(0.5))
     position = min(max(position, F4(0)), F4(size - 1))
     lower = min(I4(position), I4(max(size - 2, 0)))
     return lower, position - F4(lower), inside
@@ -20,15 +20,14 @@ def _corner(position, size):
 
 @njit(inline="always")
 def _interpolate(flat, base, step_i, step_j, step_k, a, b, c):
-    """Trilinear mean of the eight voxels from `base` on."""
+    """Trilinear mean of the eight voxels from `base` on; exactly the voxel itself where a weight is 0 or 1."""
     top = base + step_i
-    v00 = flat[base] + c * (flat[base + step_k] - flat[base])
-    v01 = flat[base + step_j] + c * (flat[base + step_j + step_k] - flat[base + step_j])
-    v10 = flat[top] + c * (flat[top + step_k] - flat[top])
-    v11 = flat[top + step_j] + c * (flat[top + step_j + step_k] - flat[top + step_j])
-    v0 = v00 + b * (v01 - v00)
-    v1 = v10 + b * (v11 - v10)
-    return v0 + a * (v1 - v0)
+    p, q, r = F4(1) - a, F4(1) - b, F4(1) - c
+    v00 = r * flat[base] + c * flat[base + step_k]
+    v01 = r * flat[base + step_j] + c * flat[base + step_j + step_k]
+    v10 = r * flat[top] + c * flat[top + step_k]
+    v11 = r * flat[top + step_j] + c * flat[top + step_j + step_k]
+    return p * (q * v00 + b * v01) + a * (q * v10 + b * v11)
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)

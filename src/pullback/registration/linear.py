@@ -17,6 +17,9 @@ KINDS = ("translation", "rigid", "similarity", "affine")
 SMALLEST_OVERLAP = 0.05
 """A start that leaves a smaller share of the compared voxels inside the moving image has the worst score."""
 
+LARGEST_STRETCH, LARGEST_SHEAR = 1.6, 0.3
+"""How far a linear map may stretch in all, and shear at each level: bodies of one species do not differ more."""
+
 
 class Comparison:
     """The similarity of two volumes at one resolution as a function of a world matrix, with its derivative.
@@ -104,6 +107,22 @@ class Frame:
             free += [("grow", axis, 0) for axis in axes]
             free += [("shear", a, b) for a in axes for b in axes if a < b]
         return free
+
+    def bounds(self) -> list[tuple[float | None, float | None]]:
+        """Limits of the parameters: the whole map may stretch by `LARGEST_STRETCH` and shear by `LARGEST_SHEAR`."""
+        upper = np.linalg.qr(self.start[:3, :3])[1]
+        grown = np.log(np.abs(np.diag(upper)))
+        limits: list[tuple[float | None, float | None]] = []
+        for part, axis, _ in self.directions():
+            if part == "grow":
+                done = grown[axis] if axis >= 0 else grown[1:].mean()
+                limit = np.log(LARGEST_STRETCH)
+                limits.append((min(-limit - done, 0) * self.radius_mm, max(limit - done, 0) * self.radius_mm))
+            elif part == "shear":
+                limits.append((-LARGEST_SHEAR * self.radius_mm, LARGEST_SHEAR * self.radius_mm))
+            else:
+                limits.append((None, None))
+        return limits
 
     def matrix(self, parameters: np.ndarray) -> np.ndarray:
         """World matrix ``(4, 4)`` at `parameters`."""
@@ -202,6 +221,7 @@ def optimise(
         start,
         jac=True,
         method="L-BFGS-B",
+        bounds=frame.bounds(),
         callback=record,
         options={"maxiter": max_steps, "ftol": tolerance, "gtol": 1e-9, "maxcor": 10, "maxls": 10},
     )

@@ -18,6 +18,8 @@ from pullback.space import Grid, closest_to_ras
 BACKGROUND_SHARE = 0.05
 """An image has a constant background if this share of its voxels holds its most frequent extreme value."""
 WINSORISE_PERCENTILES = (0.1, 99.9)
+FAINT_SHARE = 0.02
+"""Voxels within this share of the intensity range above a constant background (ringing of resampling) belong to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +163,8 @@ def _normalise(channel: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, 
     foreground = channel > low if is_constant else channel > otsu_threshold(channel)
     inside = channel[foreground]
     bottom, top = np.percentile(inside, WINSORISE_PERCENTILES)
+    if is_constant:
+        foreground = channel > low + FAINT_SHARE * (top - low)
     background = low if is_constant else min(float(np.percentile(channel, 1.0)), bottom)
     clipped = np.clip(channel, min(background, bottom), top)
     deviation = float(np.clip(inside, bottom, top).std(dtype=np.float64)) or (top - background)

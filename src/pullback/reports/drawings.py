@@ -6,7 +6,7 @@ import numpy as np
 
 from pullback.data import Image, LabelMap
 from pullback.reports.intensities import grey, is_photograph, window_of
-from pullback.reports.overlays import edges_of, label_edges
+from pullback.reports.overlays import edges_of, label_edges, legible_sigma
 from pullback.reports.slices import MIDDLE, Plane, choose_planes
 from pullback.reports.view import RegistrationView
 
@@ -24,6 +24,7 @@ class Drawings:
             moving = window_of(view.warped)
         self._windows = {"fixed": window_of(view.fixed), "before": moving, "warped": moving}
         self._levels: dict[tuple[str, Plane], np.ndarray] = {}
+        self._sigmas: dict[Plane, float] = {}
         self._edges: dict[tuple[str, Plane], np.ndarray] = {}
 
     @property
@@ -50,6 +51,12 @@ class Drawings:
         """Whether the result has no deformable part."""
         return not bool(self.view.displacement.any())
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether there are labels of both images to compare."""
+        moving = (self.view.before_labels, self.view.warped_labels)
+        return self.view.fixed_labels is not None and any(labels is not None for labels in moving)
+
     def levels(self, side: str, plane: Plane) -> np.ndarray:
         """``(rows, columns)`` in [0, 1] of ``fixed``, ``before`` or ``warped``."""
         key = (side, plane)
@@ -68,16 +75,17 @@ class Drawings:
         return np.clip(np.moveaxis(colours, 0, -1), 0.0, 1.0)
 
     def outlines(self, side: str, plane: Plane) -> np.ndarray | None:
-        """Boolean outlines of the labels of one side, or of the edges of its image where it has no labels."""
-        with_labels = self.view.fixed_labels is not None
-        labels: LabelMap | None = getattr(self.view, f"{side}_labels")
-        if not with_labels:
+        """Boolean outlines of the labels of one side; where there are none to compare, the edges of its image."""
+        if not self.has_labels:
             return self.edges(side, plane)
+        labels: LabelMap | None = getattr(self.view, f"{side}_labels")
         return None if labels is None else label_edges(plane.cut(labels.tensor)[0], plane.shape_pixels)
 
     def edges(self, side: str, plane: Plane) -> np.ndarray:
-        """Boolean edges of the image of one side."""
+        """Boolean edges of the image of one side, as fine on all sides as the fixed image allows."""
         key = (side, plane)
         if key not in self._edges:
-            self._edges[key] = edges_of(self.levels(side, plane))
+            if plane not in self._sigmas:
+                self._sigmas[plane] = legible_sigma(self.levels("fixed", plane))
+            self._edges[key] = edges_of(self.levels(side, plane), self._sigmas[plane])
         return self._edges[key]

@@ -10,14 +10,15 @@ from pullback.reports.slices import Plane
 TENTHS = 10
 """SVG coordinates of grids are whole tenths of a pixel."""
 
-NUM_LINES = 36
+NUM_LINES = 28
 """Lines of a grid along the longest side, about."""
 
-MOST_POINTS = 128
+MOST_POINTS = 100
 """Points along one line at most."""
 
 STEPS_MM = (1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 JACOBIAN_LIMITS = (1.25, 1.5, 2.0, 3.0, 4.0)
+ROUNDING = 1e-6
 ALARM_RADIUS_PIXELS = 2
 
 
@@ -25,15 +26,19 @@ def line_spacing_mm(planes: tuple[Plane, ...]) -> float:
     """A round distance between the lines of the grids, the same in all slices."""
     wanted = max(max(plane.size_mm) for plane in planes) / NUM_LINES
     power = 10.0 ** np.floor(np.log10(wanted))
-    return float(min((step * scale for step in STEPS_MM for scale in (power / 10, power, power * 10)),
-                     key=lambda step: abs(np.log(step / wanted))))
+    return float(
+        min(
+            (step * scale for step in STEPS_MM for scale in (power / 10, power, power * 10)),
+            key=lambda step: abs(np.log(step / wanted)),
+        )
+    )
 
 
 def grid_path(displacement: Tensor, plane: Plane, spacing_mm: float) -> str:
     """The deformed grid of one slice as the data of an SVG path, in tenths of a pixel.
 
-    Lines of constant fixed coordinates are drawn where the transform takes them: at ``x + displacement(x)``. The part of
-    the displacement across the slice is not drawn.
+    Lines of constant fixed coordinates are drawn where the transform takes them: at ``x + displacement(x)``. The part
+    of the displacement across the slice is not drawn.
     """
     moved = _voxel_displacement(displacement, plane)
     counts = moved.shape[1:]
@@ -72,13 +77,12 @@ def nonpositive(jacobian: Tensor, plane: Plane) -> np.ndarray:
 def jacobian_limit(logarithms: list[np.ndarray]) -> float:
     """The factor at the ends of the colour scale: a round number that covers all but half a per cent."""
     spread = max((float(np.percentile(np.abs(one), 99.5)) for one in logarithms), default=0.0)
-    return next((limit for limit in JACOBIAN_LIMITS if np.log(limit) >= spread), JACOBIAN_LIMITS[-1])
+    return next((limit for limit in JACOBIAN_LIMITS if np.log(limit) >= spread - ROUNDING), JACOBIAN_LIMITS[-1])
 
 
-def jacobian_map(logarithm: np.ndarray, bad: np.ndarray, limit: float, outline: np.ndarray | None = None) -> np.ndarray:
+def jacobian_map(logarithm: np.ndarray, bad: np.ndarray, limit: float) -> np.ndarray:
     """Colours: blue below 1, orange above, both the same for a factor and its inverse; alarm where `bad`."""
     colours = colour_map(DIVERGING, logarithm / np.log(limit))
-    colours = _with_outline(colours, outline)
     colours[bad] = hex_to_rgb(ALARM)
     return colours
 
@@ -88,15 +92,9 @@ def magnitude(displacement: Tensor, plane: Plane) -> np.ndarray:
     return np.sqrt((plane.draw(displacement) ** 2).sum(axis=0))
 
 
-def magnitude_map(length_mm: np.ndarray, limit_mm: float, outline: np.ndarray | None = None) -> np.ndarray:
+def magnitude_map(length_mm: np.ndarray, limit_mm: float) -> np.ndarray:
     """Colours from dark (0) to light (`limit_mm`)."""
-    return _with_outline(colour_map(SEQUENTIAL, 2.0 * length_mm / limit_mm - 1.0), outline)
-
-
-def _with_outline(colours: np.ndarray, outline: np.ndarray | None) -> np.ndarray:
-    if outline is not None:
-        colours[outline] = 0.6 * colours[outline] + 0.4 * np.array([0.75, 0.75, 0.75])
-    return colours
+    return colour_map(SEQUENTIAL, 2.0 * length_mm / limit_mm - 1.0)
 
 
 def _voxel_displacement(displacement: Tensor, plane: Plane) -> np.ndarray:

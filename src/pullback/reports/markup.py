@@ -3,12 +3,16 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
-JPEG_QUALITY = 84
+JPEG_QUALITY = 80
+FULL_COLOUR, HALF_COLOUR = 0, 2
+"""Pillow's names for colour stored at every pixel, or at every second one along both axes."""
+
 VOID_TAGS = frozenset({"img", "input", "br"})
 
 
@@ -29,7 +33,7 @@ def escape(child: Any) -> Markup:
     return Markup(html.escape(str(child), quote=True))
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Markup:
+def tag(name: str, /, *children: Any, **attributes: Any) -> Markup:
     """Write one element.
 
     Args:
@@ -53,14 +57,19 @@ def name_of(text: Any) -> Markup:
     return tag("bdi", text)
 
 
-def jpeg(pixels: np.ndarray) -> str:
-    """A data URI of uint8 ``(rows, columns[, 3])``."""
-    return _data_uri(pixels, "jpeg", quality=JPEG_QUALITY, optimize=True, subsampling=0)
+def jpeg(pixels: np.ndarray, *, fine_colour: bool = False) -> str:
+    """A data URI of uint8 ``(rows, columns[, 3])``; `fine_colour` where lines differ in colour, not in brightness."""
+    subsampling = FULL_COLOUR if fine_colour else HALF_COLOUR
+    return _data_uri(
+        PIL.Image.fromarray(np.ascontiguousarray(pixels)), "jpeg", quality=JPEG_QUALITY, subsampling=subsampling
+    )
 
 
-def png(pixels: np.ndarray) -> str:
-    """A data URI without loss of uint8 ``(rows, columns[, 3])``."""
-    return _data_uri(pixels, "png")
+def palette_png(indices: np.ndarray, colours: Sequence[Sequence[float]]) -> str:
+    """A data URI of a few flat colours: 0 is transparent, 1 is the first colour in [0, 1]."""
+    image = PIL.Image.fromarray(indices.astype(np.uint8))
+    image.putpalette([0, 0, 0, *(round(255 * level) for colour in colours for level in colour)])
+    return _data_uri(image, "png", transparency=0, bits=2, optimize=True)
 
 
 def to_bytes(levels: np.ndarray) -> np.ndarray:
@@ -75,7 +84,7 @@ def _attribute(key: str, value: Any) -> str:
     return f" {key}" if value is True else f' {key}="{html.escape(str(value), quote=True)}"'
 
 
-def _data_uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
+def _data_uri(image: PIL.Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

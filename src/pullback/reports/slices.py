@@ -28,7 +28,7 @@ MIDDLE = 1
 """The number of the middle one of slices 0, 1 and 2."""
 
 PIXELS_3D = (448, 448)
-PIXELS_2D = (512, 900)
+PIXELS_2D = (512, 800)
 """Smallest and largest number of pixels along the longest side of a picture."""
 
 FOREGROUND_LEVEL = 0.15
@@ -83,13 +83,15 @@ class Plane:
         """What the slice is, for captions: ``axial, z = -4 mm``."""
         if self.position_mm is None:
             return self.name
-        return f"{self.name}, {'xyz'[self.axes[2]]} = {self.position_mm:.0f} mm".replace("-0 mm", "0 mm")
+        position = f"{round(self.position_mm)}".replace("-", "\N{MINUS SIGN}")
+        return f"{self.name}, {'xyz'[self.axes[2]]} = {position} mm"
 
     def section(self, array: Tensor | np.ndarray) -> np.ndarray:
         """The slice as ``(..., voxels along the width axis, voxels along the height axis)``, in RAS order."""
         volume = ras_array(array, self.reorientation)
         if len(self.axes) == 3:
-            volume = volume.take(self.index, axis=volume.ndim - 3 + self.axes[2])
+            behind = (slice(None),) * (2 - self.axes[2])
+            volume = volume[(..., self.index, *behind)]
         return volume
 
     def cut(self, array: Tensor | np.ndarray) -> np.ndarray:

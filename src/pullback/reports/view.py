@@ -63,7 +63,8 @@ class RegistrationView:
         voxels = getattr(self, name)
         if voxels is not None and not voxels.grid.same_as(self.fixed.grid, tolerance_voxels=0.01):
             raise ValueError(
-                f"`{name}` lies on {voxels.grid}, but the fixed image on {self.fixed.grid}; resample it onto that first."
+                f"`{name}` lies on {voxels.grid}, but the fixed image on {self.fixed.grid}; "
+                "resample it onto that first."
             )
 
     def _check_shape(self, name: str, expected: tuple[int, ...]) -> None:

@@ -18,8 +18,8 @@ class MutualInformation(AbstractSimilarity):
 
     Args:
         num_bins: Bins along each axis.
-        fixed_range, warped_range: Intensities of the first and the last bin; None takes each image's own extremes,
-            which is right for one evaluation but would move the bins during a registration.
+        fixed_range, warped_range: Intensities of the first and the last bin; None takes each image's own extremes
+            where weights are above 0, which is right for one evaluation but would move the bins during a registration.
 
     Reference:
         Mattes et al., PET-CT image registration in the chest using free-form deformations, IEEE TMI 22 (2003),
@@ -53,8 +53,8 @@ class MutualInformation(AbstractSimilarity):
         return values, (gradient / f.shape[1]).reshape(warped.shape).to(warped.dtype)
 
     def _one(self, fixed: Tensor, warped: Tensor, weights: Tensor) -> tuple[float, Tensor]:
-        fixed_bins, _ = self._to_bins(fixed, self.fixed_range)
-        warped_bins, bins_per_unit = self._to_bins(warped, self.warped_range)
+        fixed_bins, _ = self._to_bins(fixed, weights, self.fixed_range)
+        warped_bins, bins_per_unit = self._to_bins(warped, weights, self.warped_range)
         histogram = joint_histogram(fixed_bins, warped_bins, weights, self.num_bins)
         total = histogram.sum().clamp(min=TINY)
         joint = histogram / total
@@ -66,7 +66,10 @@ class MutualInformation(AbstractSimilarity):
         slope = histogram_gradient(fixed_bins, warped_bins, weights, table, self.num_bins)
         return value, slope * bins_per_unit
 
-    def _to_bins(self, image: Tensor, limits: tuple[float, float] | None) -> tuple[Tensor, float]:
-        low, high = (float(image.min()), float(image.max())) if limits is None else limits
+    def _to_bins(self, image: Tensor, weights: Tensor, limits: tuple[float, float] | None) -> tuple[Tensor, float]:
+        if limits is None:
+            seen = image[weights > 0]
+            limits = (float(seen.min()), float(seen.max())) if len(seen) else (0.0, 1.0)
+        low, high = limits
         bins_per_unit = (self.num_bins - 3.002) / max(high - low, TINY)
         return ((image - low) * bins_per_unit + 1).clamp(1, self.num_bins - 2.001), bins_per_unit

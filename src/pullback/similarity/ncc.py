@@ -7,6 +7,7 @@ from pullback.functional import weighted_moments
 from pullback.similarity.abstract import AbstractSimilarity
 
 SMALLEST_VARIANCE = 1e-12
+"""Below this, absolute or as a share of the mean square (where rounding takes over), an image counts as constant."""
 
 
 class NCC(AbstractSimilarity):
@@ -30,7 +31,7 @@ class NCC(AbstractSimilarity):
         n = n.clamp(min=1e-12)
         mean_f, mean_w = f / n, w / n
         var_f, var_w, covariance = ff / n - mean_f**2, ww / n - mean_w**2, fw / n - mean_f * mean_w
-        valid = (var_f > SMALLEST_VARIANCE) & (var_w > SMALLEST_VARIANCE)
+        valid = (var_f > SMALLEST_VARIANCE * (1 + ff / n)) & (var_w > SMALLEST_VARIANCE * (1 + ww / n))
         root = torch.where(valid, (var_f * var_w).clamp(min=SMALLEST_VARIANCE**2).rsqrt(), 0.0)
         correlation = covariance * root
         outer = 2 * correlation if self.squared else torch.ones_like(correlation)

@@ -1,0 +1,32 @@
+"""Registration of one pair: the driver, its parts, and the verdict."""
+
+from pullback.registration.choice import Choice, build
+from pullback.registration.deformable import Deformation, SteepestAscent, deform
+from pullback.registration.initialisation import Candidate, Initialisation, initialise
+from pullback.registration.plan import DeformablePlan, LinearPlan, Plan
+from pullback.registration.register import register
+from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
+from pullback.registration.schedule import Level, Plateau
+from pullback.registration.verdict import Evidence, Verdict
+
+__all__ = [
+    "Candidate",
+    "Choice",
+    "DeformablePlan",
+    "Deformation",
+    "Evidence",
+    "Initialisation",
+    "Level",
+    "LinearPlan",
+    "Plan",
+    "Plateau",
+    "RegistrationResult",
+    "SimilarityReport",
+    "StageHistory",
+    "SteepestAscent",
+    "Verdict",
+    "build",
+    "deform",
+    "initialise",
+    "register",
+]

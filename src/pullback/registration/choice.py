@@ -1,0 +1,60 @@
+"""Which similarity suits a pair, judged by how its intensities relate where the two objects overlap."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pullback import functional
+from pullback.registration.linear import Comparison
+from pullback.registration.volume import Volume
+from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity, MutualInformation
+
+SAME_CONTRAST = 0.3
+"""Correlation inside the overlap above which two images count as of one contrast."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A similarity for the deformable stage, its partner for the linear stage, and the reason for it."""
+
+    name: str
+    similarity: AbstractSimilarity
+    linear: AbstractSimilarity
+    why: str
+
+
+def mutual_information(fixed: Volume, moving: Volume) -> MutualInformation:
+    """Mutual information with bins over the ranges of the two volumes."""
+    return MutualInformation(fixed_range=_range(fixed), warped_range=_range(moving))
+
+
+def _range(volume: Volume) -> tuple[float, float]:
+    return float(volume.tensor.min()), float(volume.tensor.max())
+
+
+def correlation_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:
+    """Pearson's correlation of intensities where both foregrounds are, under a world matrix."""
+    comparison = Comparison(fixed, moving, NCC(), ignores_view=True)
+    warped, weights = comparison.warp(matrix)
+    voxel_map = moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy()
+    still = torch.zeros(1, 3, *fixed.grid.shape)
+    seen = functional.warp(moving.foreground[None, None].to(torch.float32), still, voxel_map, fill=0.0)
+    inside = (seen > 0.5).to(torch.float32) * fixed.foreground
+    inside = inside if weights is None else inside * weights
+    if float(inside.sum()) < 8:
+        return 0.0
+    return float(NCC().value_and_gradient(fixed.tensor, warped, inside)[0][0])
+
+
+def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:
+    """The similarity of a name for a pair: ``mse``, ``ncc``, ``lncc`` or ``mi``.
+
+    The linear stage takes the local correlation with its sign, which draws harder; the deformable stage takes its square,
+    which deforms less for the same overlap (``docs/accuracy.md``).
+    """
+    if name == "lncc":
+        return Choice(name, LNCC(), LNCC(squared=False), why)
+    same: AbstractSimilarity
+    same = {"mse": MSE, "ncc": NCC}[name]() if name in ("mse", "ncc") else mutual_information(fixed, moving)
+    return Choice(name, same, same, why)

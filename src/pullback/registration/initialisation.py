@@ -1,0 +1,227 @@
+"""Where to start: candidates from headers, centres of mass, second moments and a rotation search, scored and refined.
+
+The images are brought to a coarse resolution at which the fixed object is about twenty voxels long. There every candidate
+is scored, the best distinct ones are improved as rigid maps, the best of those as affine maps at twice the resolution,
+and the winner starts the linear stage. Beyond its field of view the moving image is taken for background here, so that a
+small overlap cannot look good.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from pullback.registration.linear import Comparison, Frame, optimise
+from pullback.registration.volume import Volume
+from pullback.similarity import LNCC, NCC, AbstractSimilarity
+
+METHODS = ("none", "header", "centre", "moments", "search")
+OBJECT_VOXELS = 20
+"""Length of the fixed object at the coarse resolution, in voxels."""
+NUM_ROTATIONS = 300
+UPRIGHT_NAMES = ("header", "middles of the fields of view", "centre of mass")
+"""Starts that trust the headers' orientation; they are always refined, and preferred when no other wins clearly."""
+NUM_RIGID, NUM_AFFINE = 12, 5
+"""Candidates improved as rigid maps, and of these as affine maps."""
+DISTINCT_DEGREES, DISTINCT_SHARE = 15.0, 0.1
+"""Two candidates are distinct if they differ by this angle, or by this share of the object's length in position."""
+ELSEWHERE_DEGREES = 30.0
+"""A refined candidate that differs by this angle from the winner has ended elsewhere."""
+CLEAR_MARGIN, CLEAR_MARGIN_ACROSS_CONTRASTS = 0.15, 0.25
+"""A pose that contradicts the headers' orientation must win by this share of its score, more where contrasts differ."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A start.
+
+    Attributes:
+        name: How it was found.
+        matrix: World matrix ``(4, 4)``, fixed to moving.
+        score: Similarity, after refinement if it was refined.
+    """
+
+    name: str
+    matrix: np.ndarray = field(repr=False)
+    score: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """The start that was chosen and what it was chosen from.
+
+    Attributes:
+        chosen: The winner.
+        candidates: The refined candidates, best first, the winner included.
+    """
+
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def margin(self) -> float:
+        """How far the best candidate that ended elsewhere stays behind, as a share of the winner's score."""
+        others = [c.score for c in self.candidates[1:] if turn_degrees(c.matrix, self.chosen.matrix) > ELSEWHERE_DEGREES]
+        if not others or self.chosen.score <= 0:
+            return 1.0
+        return float(np.clip((self.chosen.score - max(others)) / self.chosen.score, 0.0, 1.0))
+
+
+def geometry_of(volume: Volume) -> tuple[np.ndarray, np.ndarray, float]:
+    """Centre of mass of the foreground, its principal axes (right-handed columns, shortest first), its half length, mm."""
+    points = volume.grid.to_world(torch.nonzero(volume.foreground).to(torch.float64)).numpy()
+    centre = points.mean(axis=0)
+    values, axes = np.linalg.eigh(np.cov((points - centre).T))
+    if volume.is_flat:
+        along = int(np.argmax(np.abs(axes[0])))
+        order = [along, *(n for n in range(3) if n != along)]
+        axes = axes[:, order] * np.where(axes[0, order][:1] < 0, -1.0, 1.0)
+        values = values[order]
+    if np.linalg.det(axes) < 0:
+        axes[:, -1] *= -1
+    return centre, axes, float(np.sqrt(5.0 * values.max()))
+
+
+def initialise(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    methods: tuple[str, ...] = ("header", "centre", "moments", "search"),
+    given: tuple[Candidate, ...] = (),
+    coarse: AbstractSimilarity | None = None,
+    fine: AbstractSimilarity | None = None,
+    kind: str = "affine",
+    clear_margin: float = CLEAR_MARGIN,
+) -> Initialisation:
+    """Find where to start.
+
+    Args:
+        fixed, moving: Volumes at full resolution.
+        methods: Sources of candidates, among `METHODS`.
+        given: Further candidates, such as a transform read from a file.
+        coarse: Similarity at the coarse resolution (default: NCC).
+        fine: Similarity of the last refinement (default: signed LNCC).
+        kind: The kind of map of the last refinement.
+        clear_margin: Share of its score by which a pose must win that contradicts the headers' orientation.
+    """
+    coarse, fine = coarse or NCC(), fine or LNCC(squared=False)
+    centre, _, radius = geometry_of(fixed)
+    candidates = [*given, *_candidates(fixed, moving, methods)]
+    spacing = 2 * radius / OBJECT_VOXELS
+    comparison = _comparison(fixed, moving, spacing, coarse)
+    scored = [Candidate(c.name, c.matrix, comparison.value(c.matrix)) for c in candidates]
+    scored.sort(key=lambda c: -c.score)
+    chosen = _distinct(scored, centre, radius, NUM_RIGID)
+    chosen += [c for c in scored if c.name in UPRIGHT_NAMES and all(c is not k for k in chosen)]
+    rigid = "rigid" if kind != "translation" else kind
+    chosen = [_refine(c, comparison, centre, radius, rigid, fixed.is_flat) for c in chosen]
+    chosen.sort(key=lambda c: -c.score)
+    upright = [c for c in chosen if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES][:1]
+    chosen = _distinct(chosen, centre, radius, NUM_AFFINE)
+    chosen += [c for c in upright if all(c is not k for k in chosen)]
+    comparison = _comparison(fixed, moving, spacing / 2, fine)
+    chosen = [_refine(c, comparison, centre, radius, kind, fixed.is_flat) for c in chosen]
+    return Initialisation(*_pick(chosen, clear_margin))
+
+
+def _pick(refined: list[Candidate], clear_margin: float) -> tuple[Candidate, tuple[Candidate, ...]]:
+    """The best candidate, and all, best first; in doubt the best of those that agree with the headers' orientation."""
+    ordered = sorted(refined, key=lambda c: -c.score)
+    best = ordered[0]
+    upright = [c for c in ordered if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES]
+    if upright and best.score - upright[0].score < clear_margin * abs(best.score):
+        best = upright[0]
+    return best, tuple([best, *(c for c in ordered if c is not best)])
+
+
+def factors_for(volume: Volume, spacing_mm: float) -> tuple[int, ...]:
+    """Voxels to average along each axis to come near to a spacing."""
+    return tuple(max(1, round(float(spacing_mm / s))) for s in volume.spacing_mm())
+
+
+def _comparison(fixed: Volume, moving: Volume, spacing_mm: float, similarity: AbstractSimilarity) -> Comparison:
+    coarse = [v.coarsen(factors_for(v, spacing_mm)) for v in (fixed, moving)]
+    return Comparison(coarse[0], coarse[1], similarity, ignores_view=True)
+
+
+def _refine(
+    candidate: Candidate, comparison: Comparison, centre: np.ndarray, radius: float, kind: str, is_flat: bool
+) -> Candidate:
+    frame = Frame(candidate.matrix, centre, radius, kind, is_flat)
+    matrix, score, _ = optimise(comparison, frame, max_steps=30)
+    return Candidate(candidate.name, matrix, score)
+
+
+def _candidates(fixed: Volume, moving: Volume, methods: tuple[str, ...]) -> list[Candidate]:
+    fixed_centre, fixed_axes, _ = geometry_of(fixed)
+    moving_centre, moving_axes, _ = geometry_of(moving)
+
+    def about_centres(rotation: np.ndarray) -> np.ndarray:
+        matrix = np.eye(4)
+        matrix[:3, :3] = rotation
+        matrix[:3, 3] = moving_centre - rotation @ fixed_centre
+        return matrix
+
+    found = []
+    if "header" in methods:
+        found.append(Candidate("header", np.eye(4)))
+        middle = np.eye(4)
+        middle[:3, 3] = moving.grid.centre.numpy() - fixed.grid.centre.numpy()
+        found.append(Candidate("middles of the fields of view", middle))
+    if "centre" in methods:
+        found.append(Candidate("centre of mass", about_centres(np.eye(3))))
+    if "moments" in methods:
+        for signs in _proper_signs(fixed.is_flat):
+            turn = moving_axes @ np.diag(signs) @ fixed_axes.T
+            found.append(Candidate(f"moments, signs {' '.join(f'{s:+.0f}' for s in signs)}", about_centres(turn)))
+    if "search" in methods:
+        for number, rotation in enumerate(_rotations(fixed.is_flat)):
+            found.append(Candidate(f"rotation {number + 1} of the search", about_centres(rotation)))
+    return found
+
+
+def _proper_signs(is_flat: bool) -> list[tuple[float, float, float]]:
+    """Flips of the principal axes that are rotations: anatomy has no mirror image."""
+    if is_flat:
+        return [(1, 1, 1), (1, -1, -1)]
+    return [(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)]
+
+
+def _rotations(is_flat: bool) -> np.ndarray:
+    """Rotations evenly spread: every 15 degrees in 2-D, a super-Fibonacci spiral in 3-D.
+
+    Reference:
+        Alexa, Super-Fibonacci spirals, CVPR 2022, doi:10.1109/CVPR52688.2022.00811.
+    """
+    if is_flat:
+        angles = np.arange(0, 360, 15)
+        return Rotation.from_euler("x", angles, degrees=True).as_matrix()
+    s = np.arange(NUM_ROTATIONS) + 0.5
+    inner, outer = np.sqrt(s / NUM_ROTATIONS), np.sqrt(1 - s / NUM_ROTATIONS)
+    alpha, beta = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
+    quaternions = [inner * np.sin(alpha), inner * np.cos(alpha), outer * np.sin(beta), outer * np.cos(beta)]
+    return Rotation.from_quat(np.stack(quaternions, axis=1)).as_matrix()
+
+
+def _distinct(ordered: list[Candidate], centre: np.ndarray, radius: float, limit: int) -> list[Candidate]:
+    """The first `limit` candidates that differ from all before them."""
+    kept: list[Candidate] = []
+    for candidate in ordered:
+        if all(_differ(candidate.matrix, other.matrix, centre, radius) for other in kept):
+            kept.append(candidate)
+        if len(kept) == limit:
+            break
+    return kept
+
+
+def _differ(a: np.ndarray, b: np.ndarray, centre: np.ndarray, radius: float) -> bool:
+    moved = np.linalg.norm((a - b)[:3, :3] @ centre + (a - b)[:3, 3])
+    return turn_degrees(a, b) > DISTINCT_DEGREES or bool(moved > DISTINCT_SHARE * 2 * radius)
+
+
+def turn_degrees(a: np.ndarray, b: np.ndarray) -> float:
+    """Angle of the rotation between two matrices' linear parts."""
+    u, _, vt = np.linalg.svd(a[:3, :3] @ np.linalg.inv(b[:3, :3]))
+    rotation = u @ vt
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))

@@ -1,0 +1,62 @@
+"""What is to be done: the parts of a registration, already built."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pullback.registration.choice import Choice
+from pullback.registration.deformable import SteepestAscent
+from pullback.registration.initialisation import Candidate
+from pullback.registration.schedule import Level, Plateau
+from pullback.registration.volume import Volume
+from pullback.regularity import AbstractRegularity, Gaussian
+
+@dataclass(frozen=True)
+class LinearPlan:
+    """The linear stage.
+
+    Attributes:
+        kind: ``translation``, ``rigid``, ``similarity`` or ``affine``.
+        object_voxels: Length of the fixed object at each level, coarse to fine, in voxels.
+        max_steps: Iterations per level.
+    """
+
+    kind: str = "affine"
+    object_voxels: tuple[int, ...] = (40, 80)
+    max_steps: int = 50
+
+
+@dataclass(frozen=True)
+class DeformablePlan:
+    """The deformable stage: its parts."""
+
+    levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 10))
+    regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(),))
+    optimiser: SteepestAscent = SteepestAscent()
+    stop: Plateau = Plateau()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole registration.
+
+    Attributes:
+        methods: Sources of starts (see :mod:`pullback.registration.initialisation`); ``("none",)`` starts from `given`
+            or the identity as it is.
+        given: Starts from elsewhere, such as a transform read from a file.
+        similarity: Builds the similarity for two normalised volumes (mutual information needs their ranges); None
+            chooses by looking at the pair.
+        linear: The linear stage; None leaves it out.
+        deformable: The deformable stage; None leaves it out.
+        channel_weights: Factor of each channel.
+        device: ``cpu`` or ``cuda``.
+        seed: Recorded; every step is deterministic, so that it changes nothing.
+    """
+
+    methods: tuple[str, ...] = ("header", "centre", "moments", "search")
+    given: tuple[Candidate, ...] = ()
+    similarity: Callable[[Volume, Volume], Choice] | None = None
+    linear: LinearPlan | None = LinearPlan()
+    deformable: DeformablePlan | None = DeformablePlan()
+    channel_weights: tuple[float, ...] | None = None
+    device: str = "cpu"
+    seed: int = 0

@@ -1,0 +1,321 @@
+"""One pair, start to verdict."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pullback.data import Pair
+from pullback.metrics import inverse_consistency, summarise_jacobian
+from pullback.registration.choice import SAME_CONTRAST, Choice, build, correlation_inside
+from pullback.registration.deformable import Deformation, deform
+from pullback.registration.evidence import (
+    View,
+    flat_grid,
+    look_through,
+    overlap_of,
+    similarity_through,
+    turned_ratio,
+)
+from pullback.registration.initialisation import (
+    CLEAR_MARGIN,
+    CLEAR_MARGIN_ACROSS_CONTRASTS,
+    Initialisation,
+    factors_for,
+    geometry_of,
+    initialise,
+)
+from pullback.registration.linear import Comparison, Frame, optimise
+from pullback.registration.plan import Plan
+from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
+from pullback.registration.verdict import Evidence, judge
+from pullback.registration.volume import Volume, prepare
+from pullback.transforms import (
+    AbstractLinear,
+    AbstractTransform,
+    Affine,
+    DisplacementField,
+    Rigid,
+    Similarity,
+    Translation,
+    chain,
+    identity,
+)
+
+OnProgress = Callable[[str, float, str], None]
+"""Called with the stage, the share of it that is done, and a word."""
+
+LINEAR_CLASSES = {"translation": Translation, "rigid": Rigid, "similarity": Similarity, "affine": Affine}
+COARSE_OBJECT_VOXELS, EVIDENCE_OBJECT_VOXELS, TURNED_OBJECT_VOXELS = 40, 80, 20
+"""Resolutions, as the length of the fixed object in voxels: choice of the similarity, evidence, wrong turns."""
+USEFUL_OVERLAP = 0.25
+"""Overlap of the objects by headers from which "before" means the headers' alignment."""
+SURE_CORRELATION = 0.6
+"""Correlation inside the overlap from which a start by local correlation needs no second opinion."""
+
+
+@dataclass
+class _Work:
+    """What is known so far."""
+
+    plan: Plan
+    fixed: Volume
+    moving: Volume
+    on_progress: OnProgress
+    seconds: dict[str, float] = field(default_factory=dict)
+    history: list[StageHistory] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.on_progress(name, 0.0, "")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+        self.on_progress(name, 1.0, "")
+
+
+def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | None = None) -> RegistrationResult:
+    """Register the moving image of a pair to its fixed image.
+
+    Args:
+        pair: The images, with masks if there are any. Labels and points are not looked at.
+        plan: What to do (default: start found by search, affine, deformable).
+        on_progress: Called as the work goes on.
+
+    Returns:
+        The map both ways, with the evidence and a verdict. A registration that did not succeed says so there; it does
+        not raise.
+
+    Raises:
+        ValueError: If an image is constant, or the plan contradicts itself.
+    """
+    plan, on_progress = plan or Plan(), on_progress or (lambda stage, share, word: None)
+    start = time.perf_counter()
+    fixed = prepare(pair.fixed, pair.fixed_mask, plan.channel_weights)
+    moving = prepare(pair.moving, pair.moving_mask, plan.channel_weights)
+    work = _Work(plan, fixed, moving, on_progress, {"preparation": round(time.perf_counter() - start, 3)})
+    with work.stage("initialisation"):
+        initialisation, choice, matrix = _start(work)
+    if plan.linear is not None:
+        with work.stage(plan.linear.kind):
+            matrix = _run_linear(work, choice, matrix)
+    linear = _as_transform(matrix, plan, fixed.is_flat)
+    field_, inverse_field = None, None
+    if plan.deformable is not None:
+        with work.stage("deformable"):
+            deformation = _run_deformable(work, choice, matrix)
+        with work.stage("inverse"):
+            field_ = _as_field(deformation, fixed.is_flat)
+            inverse_field = field_.inverse()
+            field_ = DisplacementField(field_.displacement, field_.grid, inverse_field)
+    forward = linear if field_ is None else chain(linear, field_)
+    backward = linear.inverse() if inverse_field is None else chain(inverse_field, linear.inverse())
+    with work.stage("evidence"):
+        return _conclude(pair, work, initialisation, choice, linear, field_, forward, backward)
+
+
+def _start(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """The start and the similarity, which follow from each other."""
+    plan, fixed, moving = work.plan, work.fixed, work.moving
+    wanted = plan.similarity(fixed, moving) if plan.similarity is not None else None
+    if "none" in plan.methods:
+        matrix = plan.given[0].matrix if plan.given else np.eye(4)
+        return None, wanted or _choose(work, matrix), matrix
+    if wanted is not None and wanted.name == "mi":
+        found = _search(work, wanted)
+        return found, wanted, found.chosen.matrix
+    found = _search(work, None)
+    correlation = _correlation(work, found)
+    if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
+        other = _search(work, build("mi", fixed, moving, ""))
+        if _correlation(work, other) > correlation or (correlation < SAME_CONTRAST and other.margin > found.margin):
+            found = other
+    return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _search(work: _Work, choice: Choice | None) -> Initialisation:
+    """Search a start by local correlation, or by the mutual information of `choice`."""
+    kind = work.plan.linear.kind if work.plan.linear is not None else "affine"
+    options: dict[str, Any] = {"methods": work.plan.methods, "given": work.plan.given, "kind": kind}
+    if choice is not None:
+        options |= {"coarse": choice.similarity, "fine": choice.similarity}
+        options["clear_margin"] = CLEAR_MARGIN_ACROSS_CONTRASTS
+    return initialise(work.fixed, work.moving, **options)
+
+
+def _correlation(work: _Work, found: Initialisation) -> float:
+    return correlation_inside(*_at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
+
+
+def _choose(work: _Work, matrix: np.ndarray) -> Choice:
+    """Local correlation for one contrast, mutual information for two."""
+    correlation = correlation_inside(*_at(work, COARSE_OBJECT_VOXELS), matrix)
+    if correlation > SAME_CONTRAST:
+        why = f"the intensities correlate ({correlation:.2f}) where the objects overlap: one contrast"
+        return build("lncc", work.fixed, work.moving, why)
+    why = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap: two contrasts"
+    return build("mi", work.fixed, work.moving, why)
+
+
+def _at(work: _Work, object_voxels: int) -> tuple[Volume, Volume]:
+    """Both volumes at the resolution at which the fixed object is so many voxels long."""
+    _, _, radius = geometry_of(work.fixed)
+    spacing = 2 * radius / object_voxels
+    return tuple(v.coarsen(factors_for(v, spacing)) for v in (work.fixed, work.moving))
+
+
+def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
+    plan = work.plan.linear
+    centre, _, radius = geometry_of(work.fixed)
+    previous = None
+    for number, object_voxels in enumerate(plan.object_voxels):
+        fixed, moving = _at(work, object_voxels)
+        if fixed.grid.shape == previous:
+            continue
+        previous = fixed.grid.shape
+        done = number / len(plan.object_voxels)
+        frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
+        matrix, value, values = optimise(
+            Comparison(fixed, moving, choice.linear),
+            frame,
+            max_steps=plan.max_steps,
+            on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
+        )
+        level = "x".join(map(str, fixed.grid.shape[1:] if fixed.is_flat else fixed.grid.shape))
+        work.history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
+    return matrix
+
+
+def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray) -> Deformation:
+    plan = work.plan.deformable
+    total = sum(level.num_steps * 8.0 ** -np.log2(level.factor) for level in plan.levels)
+    before = {
+        level.factor: sum(
+            other.num_steps * 8.0 ** -np.log2(other.factor) for other in plan.levels if other.factor > level.factor
+        )
+        for level in plan.levels
+    }
+
+    def on_step(factor: int, step: int, num_steps: int, value: float) -> None:
+        done = (before[factor] + step * 8.0 ** -np.log2(factor)) / total
+        work.on_progress("deformable", done, f"1/{factor}, step {step}, similarity {value:.4f}")
+
+    deformation = deform(
+        work.fixed,
+        work.moving,
+        matrix,
+        similarity=choice.similarity,
+        regularities=plan.regularities,
+        levels=plan.levels,
+        optimiser=plan.optimiser,
+        stop=plan.stop,
+        device=work.plan.device,
+        on_step=on_step,
+    )
+    for level in deformation.history:
+        work.history.append(StageHistory("deformable", f"1/{level.factor}", level.values, level.reason))
+    return deformation
+
+
+def _as_transform(matrix: np.ndarray, plan: Plan, is_flat: bool) -> AbstractLinear:
+    """The world matrix as a transform of the narrowest class that the plan promises."""
+    matrix = matrix[1:, 1:] if is_flat else matrix
+    if plan.linear is None or plan.given:
+        return identity(len(matrix) - 1) if np.array_equal(matrix, np.eye(len(matrix))) else Affine(matrix)
+    kind = LINEAR_CLASSES[plan.linear.kind]
+    return kind(_orthogonalise(matrix) if kind in (Rigid, Similarity) else matrix)
+
+
+def _orthogonalise(matrix: np.ndarray) -> np.ndarray:
+    """Remove the rounding of many small rotations."""
+    u, scales, vt = np.linalg.svd(matrix[:-1, :-1])
+    clean = matrix.copy()
+    clean[:-1, :-1] = u @ vt * scales.mean()
+    return clean
+
+
+def _as_field(deformation: Deformation, is_flat: bool) -> DisplacementField:
+    voxels, grid = deformation.displacement[0], deformation.grid
+    if is_flat:
+        voxels = voxels[1:, 0].contiguous()
+        grid = type(grid)(grid.shape[1:], grid.voxel_to_world[1:, 1:])
+    return DisplacementField.from_voxels(voxels, grid)
+
+
+def _conclude(
+    pair: Pair,
+    work: _Work,
+    initialisation: Initialisation | None,
+    choice: Choice,
+    linear: AbstractLinear,
+    field_: DisplacementField | None,
+    forward: AbstractTransform,
+    backward: AbstractTransform,
+) -> RegistrationResult:
+    fixed, moving = _at(work, EVIDENCE_OBJECT_VOXELS)
+    before, before_name, seen = _before(fixed, moving)
+    values = [similarity_through(fixed, seen, choice.similarity)]
+    view = look_through(fixed, moving, linear)
+    values.append(similarity_through(fixed, view, choice.similarity))
+    if field_ is not None:
+        view = look_through(fixed, moving, forward)
+        values.append(similarity_through(fixed, view, choice.similarity))
+    grid, region = flat_grid(work.fixed), _in_image(work.fixed)
+    jacobian = summarise_jacobian(forward.jacobian_determinant(grid), region)
+    consistency = inverse_consistency(forward, backward, grid, region)
+    coarse = _at(work, TURNED_OBJECT_VOXELS)
+    lifted = _lift(linear.matrix.numpy(), work.fixed.is_flat)
+    has_outline = work.fixed.has_background and work.moving.has_background
+    evidence = Evidence(
+        margin=None if initialisation is None or len(initialisation.candidates) < 2 else initialisation.margin,
+        turned=turned_ratio(*coarse, choice.linear, lifted),
+        scales=tuple(float(s) for s in Affine(linear.matrix).decompose().scaling),
+        overlap=overlap_of(fixed.foreground, view.foreground) if has_outline else None,
+        view=float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0),
+        gain=values[-1] - values[0],
+        jacobian=jacobian,
+        consistency=consistency,
+    )
+    return RegistrationResult(
+        fixed_to_moving=forward,
+        moving_to_fixed=backward,
+        linear=linear,
+        field=field_,
+        before=before,
+        before_name=before_name,
+        initialisation=initialisation,
+        similarity=SimilarityReport(choice.name, choice.why, values[0], values[1], values[-1]),
+        evidence=evidence,
+        history=tuple(work.history),
+        seconds=work.seconds,
+        verdict=judge(evidence),
+    )
+
+
+def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View]:
+    """What "before" means: the headers' alignment, or centres of mass where the objects hardly overlap by headers."""
+    num_dims = 2 if fixed.is_flat else 3
+    by_headers = identity(num_dims)
+    view = look_through(fixed, moving, by_headers)
+    if overlap_of(fixed.foreground, view.foreground) >= USEFUL_OVERLAP:
+        return by_headers, "as the headers say", view
+    shift = (geometry_of(moving)[0] - geometry_of(fixed)[0])[3 - num_dims :]
+    by_centres = Translation.by(shift)
+    return by_centres, "centres of mass together", look_through(fixed, moving, by_centres)
+
+
+def _in_image(fixed: Volume) -> Tensor:
+    """The fixed object, in the dimensions of the image."""
+    return fixed.foreground[0] if fixed.is_flat else fixed.foreground
+
+
+def _lift(matrix: np.ndarray, is_flat: bool) -> np.ndarray:
+    if not is_flat:
+        return matrix
+    lifted = np.eye(4)
+    lifted[1:, 1:] = matrix
+    return lifted

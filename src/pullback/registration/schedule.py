@@ -1,0 +1,55 @@
+"""Coarse to fine: levels, how far each may go, and when it stops."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pullback.registration.volume import Volume
+
+SMALLEST_LEVEL_VOXELS = 14
+"""A level's longest axis has at least this many voxels."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution.
+
+    Attributes:
+        factor: Voxels of the finest axis averaged into one.
+        num_steps: Steps at most.
+    """
+
+    factor: int
+    num_steps: int
+
+    def factors(self, volume: Volume) -> tuple[int, ...]:
+        """Voxels to average along each axis: less along axes that are coarse already, never along a flat one."""
+        spacing = volume.spacing_mm()
+        finest = float(spacing.min())
+        return tuple(2 ** max(0, round(math.log2(self.factor * finest / s))) if math.isfinite(s) else 1 for s in spacing)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Stop a level when the similarity has gained less than `tolerance` over the last `window` steps.
+
+    Attributes:
+        window: Steps to look back over.
+        tolerance: Smallest gain, in units of the similarity; minus infinity never stops.
+    """
+
+    window: int = 10
+    tolerance: float = 1e-4
+
+    def is_reached(self, values: Sequence[float]) -> bool:
+        """Whether to stop after these values."""
+        return len(values) > self.window and values[-1] - values[-1 - self.window] < self.tolerance
+
+
+def fitting_levels(levels: Sequence[Level], volume: Volume) -> tuple[Level, ...]:
+    """The levels at which the volume is still large enough to see anything; the finest always stays."""
+    def is_large(level: Level) -> bool:
+        factors = level.factors(volume)
+        return max(n // f for n, f in zip(volume.grid.shape, factors, strict=True)) >= SMALLEST_LEVEL_VOXELS
+
+    return tuple(level for level in levels[:-1] if is_large(level)) + (levels[-1],)

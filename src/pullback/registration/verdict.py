@@ -1,0 +1,106 @@
+"""Whether to trust a registration: good, doubtful or failed, with reasons in words.
+
+The thresholds were set on right and on deliberately wrong alignments of the development data (``docs/accuracy.md``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pullback.metrics import Consistency, JacobianSummary
+
+GOOD, DOUBTFUL, FAILED = "good", "doubtful", "failed"
+
+CLEAR_MARGIN = 0.1
+"""Another pose that fits within this share as well makes a result doubtful."""
+PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
+"""Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
+PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.7, 0.3
+PLAUSIBLE_VIEW, HOPELESS_VIEW = 0.5, 0.2
+CONSISTENT_VOXELS = 0.1
+HOPELESS_FOLDS_PERCENT = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement.
+
+    Attributes:
+        value: ``good``, ``doubtful`` or ``failed``.
+        reasons: Why, most serious first.
+    """
+
+    value: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict is based on.
+
+    Attributes:
+        margin: How far other poses that were searched stay behind the chosen start, 0 to 1; None if none was searched.
+        turned: Similarity after turning the result the wrong way, over its own, at best; above 1 the wrong way is better.
+        scales: Scale factors of the linear part along its axes.
+        overlap: Dice of the two foregrounds after registration; None where an image has no background.
+        view: Share of the fixed object that the map sends into the moving field of view.
+        gain: Similarity after minus before.
+        jacobian: Of the whole map over the fixed object.
+        consistency: There and back.
+    """
+
+    margin: float | None
+    turned: float
+    scales: tuple[float, ...]
+    overlap: float | None
+    view: float
+    gain: float
+    jacobian: JacobianSummary
+    consistency: Consistency
+
+    @property
+    def largest_stretch(self) -> float:
+        """The scale factor farthest from 1, as a factor above 1."""
+        return max(max(abs(s), 1 / max(abs(s), 1e-9)) for s in self.scales)
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Weigh the evidence: any failure fails, any doubt is doubtful, and nothing of either is good."""
+    failures, doubts = tuple(_failures(evidence)), tuple(_doubts(evidence))
+    if failures:
+        return Verdict(FAILED, failures + doubts)
+    if doubts:
+        return Verdict(DOUBTFUL, doubts)
+    praise = "no other pose fits as well, the objects overlap, the map does not fold and its inverse leads back"
+    return Verdict(GOOD, (praise,))
+
+
+def _failures(e: Evidence) -> Iterator[str]:
+    if e.view < HOPELESS_VIEW:
+        yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
+    if e.overlap is not None and e.overlap < HOPELESS_OVERLAP:
+        yield f"the objects hardly overlap (Dice {e.overlap:.2f} of their outlines)"
+    if e.turned > 1:
+        yield f"turned the wrong way the images agree better ({e.turned:.2f} times)"
+    if e.largest_stretch > HOPELESS_SCALE:
+        yield f"the linear part stretches by a factor of {e.largest_stretch:.2f}"
+    if e.jacobian.percent_nonpositive > HOPELESS_FOLDS_PERCENT:
+        yield f"the map folds in {e.jacobian.percent_nonpositive:.2f} % of the object"
+
+
+def _doubts(e: Evidence) -> Iterator[str]:
+    if e.margin is not None and e.margin < CLEAR_MARGIN:
+        yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
+    if 1 - CLEAR_MARGIN < e.turned <= 1:
+        yield f"turned the wrong way the images agree nearly as well ({e.turned:.2f} times)"
+    if HOPELESS_VIEW <= e.view < PLAUSIBLE_VIEW:
+        yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
+    if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP:
+        yield f"the objects' outlines overlap little (Dice {e.overlap:.2f})"
+    if PLAUSIBLE_SCALE < e.largest_stretch <= HOPELESS_SCALE:
+        yield f"the linear part stretches by a factor of {e.largest_stretch:.2f}"
+    if e.gain < 0:
+        yield f"the images agree less than before (similarity changed by {e.gain:.4f})"
+    if 0 < e.jacobian.num_nonpositive and e.jacobian.percent_nonpositive <= HOPELESS_FOLDS_PERCENT:
+        yield f"the map folds in {e.jacobian.num_nonpositive} voxels"
+    if e.consistency.mean_voxels > CONSISTENT_VOXELS:
+        yield f"the inverse misses by {e.consistency.mean_voxels:.2f} voxels on average"

@@ -1,0 +1,8 @@
+"""How a deformation may bend: smoothing and energies."""
+
+from pullback.regularity.abstract import AbstractRegularity
+from pullback.regularity.bending import Bending
+from pullback.regularity.diffusion import Diffusion
+from pullback.regularity.gaussian import Gaussian
+
+__all__ = ["AbstractRegularity", "Bending", "Diffusion", "Gaussian"]

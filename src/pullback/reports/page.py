@@ -1,0 +1,120 @@
+"""The report of one pair: a single HTML file that needs nothing else, on screen and on paper."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from pullback.io.atomic import replacing
+from pullback.reports import sections, tables
+from pullback.reports.drawings import Drawings
+from pullback.reports.formats import lookup, plain, words
+from pullback.reports.markup import Markup, escape, name_of, tag
+from pullback.reports.view import RegistrationView
+
+LINKS = (
+    ("compare", "Compare"),
+    ("overlay", "Overlay"),
+    ("checkerboard", "Checkerboard"),
+    ("contours", "Outlines"),
+    ("difference", "Difference"),
+    ("landmarks", "Landmarks"),
+    ("deformation", "Deformation"),
+    ("inputs", "Details"),
+)
+SLICES = (("0", "1"), ("1", "2"), ("2", "3"), ("all", "All"))
+
+
+def write_report(path: str | Path, view: RegistrationView) -> None:
+    """Write the report of one registered pair as one HTML file, whole or not at all.
+
+    Pictures are embedded; the page loads nothing and sends nothing. Without JavaScript, and on paper, all pictures are
+    there side by side.
+
+    Args:
+        path: The file to write, usually ``report.html``.
+        view: What to show.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        OSError: If the place cannot be written to or the disk is full.
+    """
+    page = render(view)
+    with replacing(path) as temporary:
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))  # file names may hold stray bytes
+
+
+def render(view: RegistrationView) -> str:
+    """The text of the page."""
+    fixed, moving = view.fixed.name, view.moving.name
+    return Template(_template("page.html")).substitute(
+        title=escape(f"{fixed} \N{LEFTWARDS ARROW} {moving}"),
+        style=_template("page.css"),
+        script=_template("page.js"),
+        body=_body(view),
+        data=_json_for_script(view),
+    )
+
+
+def _body(view: RegistrationView) -> Markup:
+    drawings, summary = Drawings(view), view.summary
+    pictures = [
+        sections.compare(drawings),
+        sections.overlay(drawings),
+        sections.checkerboard(drawings),
+        sections.contours(drawings),
+        sections.difference(drawings),
+        sections.landmarks(drawings),
+        sections.deformation(drawings),
+    ]
+    details = [
+        tables.inputs(view),
+        tables.initialisation(summary),
+        tables.history(summary),
+        tables.dice_table(summary),
+        tables.timings(summary),
+        tables.settings(summary),
+        _raw(view),
+    ]
+    top = [_masthead(view), tables.verdict_banner(summary), tables.key_numbers(summary), tables.input_notes(view)]
+    main = tag("main", pictures, tag("div", details, class_="details"), class_="flat" if drawings.is_2d else None)
+    return escape([tag("header", top), _toolbar(drawings, landmarks=pictures[5] is not None), main])
+
+
+def _masthead(view: RegistrationView) -> Markup:
+    summary = view.summary
+    parts = [f"pullback {summary.get('pullback') or ''}".strip(), "registration report", summary.get("model")]
+    kicker = tag("p", " · ".join(words(part) for part in parts if part), class_="kicker")
+    arrow = tag("span", " \N{LEFTWARDS ARROW} ", class_="arrow", title="is the space that this image was brought to:")
+    heading = tag("h1", name_of(view.fixed.name), arrow, name_of(view.moving.name))
+    paths = [lookup(summary, side, "path") for side in ("fixed", "moving")]
+    roles = [
+        tag("div", tag("dt", side), tag("dd", name_of(words(path))))
+        for side, path in zip(("Fixed", "Moving"), paths, strict=True)
+        if path
+    ]
+    return tag("div", kicker, heading, tag("dl", roles, class_="roles") if roles else None, class_="masthead")
+
+
+def _toolbar(drawings: Drawings, *, landmarks: bool) -> Markup:
+    links = [tag("a", word, href=f"#{name}") for name, word in LINKS if name != "landmarks" or landmarks]
+    choice = None
+    if len(drawings.numbers) > 1:
+        shown = [one for one in SLICES if one[0] == "all" or int(one[0]) in drawings.numbers]
+        choice = tag("div", sections.radios("slice", "Slice", shown, "1"), class_="js-only")
+    return tag("nav", tag("div", links, class_="links"), choice, class_="toolbar", aria_label="Sections and slices")
+
+
+def _raw(view: RegistrationView) -> Markup:
+    text = json.dumps(plain(view.summary), indent=2, ensure_ascii=False)
+    return tag("details", tag("summary", "result.json"), tag("pre", text, tabindex=0), class_="raw")
+
+
+def _json_for_script(view: RegistrationView) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(plain(view.summary))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _template(name: str) -> str:
+    return resources.files("pullback.reports").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,0 +1,73 @@
+"""Results do not depend on the number of threads, to the last bit."""
+
+from collections.abc import Callable
+
+import numba
+import pytest
+import torch
+from torch import Tensor
+
+from examples import noise
+from pullback import functional
+
+SHAPE = (70, 9, 11)
+
+FIELD, OTHER_FIELD = noise(1, 3, *SHAPE), noise(1, 3, *SHAPE, seed=1)
+IMAGE, OTHER_IMAGE = noise(1, 1, *SHAPE, seed=2), noise(1, 1, *SHAPE, seed=3)
+WEIGHTS = noise(1, 1, *SHAPE, seed=4).clamp(0, 1)
+POINTS = 3 + 3 * noise(9000, 3, seed=5, dtype=torch.float64)
+MATRIX = torch.eye(4, dtype=torch.float64).numpy()[:3] + 0.01
+
+
+def bins(image: Tensor) -> Tensor:
+    return (image[0, 0] * 3 + 8).clamp(1, 13)
+
+
+def gradients_of_warp() -> list[Tensor]:
+    leaves = [IMAGE.clone().requires_grad_(), FIELD.clone().requires_grad_()]
+    return list(torch.autograd.grad((functional.warp(*leaves) * OTHER_IMAGE).sum(), leaves))
+
+
+def histogram_and_gradient() -> list[Tensor]:
+    histogram = functional.joint_histogram(bins(IMAGE), bins(OTHER_IMAGE), WEIGHTS[0, 0], 16)
+    return [
+        histogram,
+        functional.histogram_gradient(bins(IMAGE), bins(OTHER_IMAGE), WEIGHTS[0, 0], histogram.log1p(), 16),
+    ]
+
+
+WORK: dict[str, Callable[[], list[Tensor]]] = {
+    "warp": lambda: [functional.warp(IMAGE, FIELD), functional.warp(IMAGE, FIELD, fill=0.0)],
+    "gradients of warp": gradients_of_warp,
+    "compose": lambda: [functional.compose(FIELD, OTHER_FIELD)],
+    "exponential": lambda: [functional.exponential(FIELD)],
+    "invert": lambda: [functional.invert(0.2 * FIELD)[0]],
+    "gaussian_smooth": lambda: [functional.gaussian_smooth(FIELD, 1.7)],
+    "jacobian_determinant": lambda: [functional.jacobian_determinant(FIELD)],
+    "multiply_by_gradient": lambda: [functional.multiply_by_gradient(OTHER_IMAGE, IMAGE)],
+    "affine_derivative": lambda: [torch.from_numpy(functional.affine_derivative(IMAGE, MATRIX, OTHER_IMAGE))],
+    "local_correlation": lambda: list(functional.local_correlation(IMAGE, OTHER_IMAGE)),
+    "weighted local_correlation": lambda: list(functional.local_correlation(IMAGE, OTHER_IMAGE, WEIGHTS)),
+    "weighted_moments": lambda: [functional.weighted_moments(IMAGE, OTHER_IMAGE, WEIGHTS)],
+    "joint_histogram": histogram_and_gradient,
+    "sample": lambda: [functional.sample(IMAGE[0], POINTS, interpolation=i) for i in ("linear", "nearest", "cubic")],
+    "sample labels": lambda: [functional.sample(IMAGE[0].to(torch.int32), POINTS, interpolation="label")],
+}
+
+
+def with_threads(num_threads: int, work: Callable[[], list[Tensor]]) -> list[Tensor]:
+    before = numba.get_num_threads(), torch.get_num_threads()
+    try:
+        numba.set_num_threads(num_threads)
+        torch.set_num_threads(num_threads)
+        return work()
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two cores")
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+def test_one_thread_and_two_give_the_same_bits(work):
+    for one, two in zip(with_threads(1, work), with_threads(2, work), strict=True):
+        assert torch.equal(one, two)

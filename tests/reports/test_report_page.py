@@ -1,0 +1,259 @@
+"""The page: whole, self-contained, safe and tolerant."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from pullback.data import Image, Points
+from pullback.reports import write_report
+from pullback.reports.formats import number
+from pullback.reports.page import render
+
+EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&"\'\u202e$title{{x}}'
+ADDRESSES = ("src", "href", "data", "action", "poster", "srcset", "formaction", "background")
+VOID = {"meta", "link", "img", "input", "br"}
+SECTIONS = {"compare", "overlay", "checkerboard", "contours", "difference", "deformation", "inputs"}
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(request, monkeypatch):
+    """Pictures of a few pixels, but where their size is the point."""
+    if "full_size" not in request.fixturenames:
+        monkeypatch.setattr("pullback.reports.slices.PIXELS_3D", (64, 64))
+        monkeypatch.setattr("pullback.reports.slices.PIXELS_2D", (64, 64))
+
+
+@pytest.fixture
+def full_size():
+    """Keeps the pictures as large as users get them."""
+
+
+class Page(HTMLParser):
+    """Counts what is in a page and checks that its elements nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def ids(self):
+        return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+
+    @property
+    def text(self):
+        return " ".join(self.texts)
+
+
+def check(text: str) -> Page:
+    """What holds for every report."""
+    page = Page(text)
+    for _, attributes in page.elements:
+        for name in ADDRESSES:
+            address = attributes.get(name) or "#"
+            assert address.startswith(("data:", "#")), address[:80]
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"url\(|@import", text)
+    assert all("alt" in attributes for attributes in page.of("img"))
+    assert len(page.ids) == len(set(page.ids))
+    targets = [attributes["href"][1:] for attributes in page.of("a")]
+    assert set(targets) <= set(page.ids)
+    assert len(page.of("script")) == 2
+    assert len(page.of("h1")) == 1
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", page.text)
+    return page
+
+
+@pytest.mark.parametrize("shape", [(24, 30, 20), (40, 28)])
+def test_a_full_report(tmp_path, make_view, shape):
+    path = tmp_path / "report.html"
+    write_report(path, make_view(shape))
+    page = check(path.read_text(encoding="utf-8"))
+    assert set(page.ids) >= SECTIONS | {"landmarks", "labels", "timings", "settings", "history", "initialisation"}
+    for shown in (
+        "Good",
+        "0.200",
+        "0.700",
+        "0.800",
+        "3.4 s",
+        "1.23 GB",
+        "converged",
+        "A note on the fixed image.",
+        "1 voxel is folded",
+    ):
+        assert shown in page.text
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_slices_are_chosen_by_radio_buttons_in_3d_only(make_view):
+    groups = [{one["name"] for one in check(render(make_view(shape))).of("input") if one["type"] == "radio"}
+              for shape in ((24, 30, 20), (40, 28))]  # fmt: skip
+    assert groups == [{"mode", "partner", "slice"}, {"mode", "partner"}]
+
+
+@pytest.mark.parametrize(
+    "summary", [{}, {"verdict": {"value": "good"}}, {"verdict": None, "history": None, "labels": 3}]
+)
+def test_whatever_is_missing_is_left_out(make_view, summary):
+    page = check(render(make_view(summary=summary, extras=False)))
+    assert set(page.ids) >= SECTIONS
+    assert not set(page.ids) & {"landmarks", "labels", "timings", "history", "initialisation"}
+
+
+def test_every_key_may_be_missing_or_empty(make_view, summary):
+    view = make_view((12, 9))
+    for key in summary:
+        check(render(replace(view, summary={name: value for name, value in summary.items() if name != key})))
+        check(render(replace(view, summary=summary | {key: None})))
+        if isinstance(summary[key], dict):
+            check(render(replace(view, summary=summary | {key: {}})))
+            check(render(replace(view, summary=summary | {key: dict.fromkeys(summary[key])})))
+            check(render(replace(view, summary=summary | {key: without_numbers(summary[key])})))
+
+
+def without_numbers(values):
+    """The same mapping with NaN for every number."""
+    return {key: float("nan") if isinstance(value, float) else value for key, value in values.items()}
+
+
+@pytest.mark.parametrize("value", ["good", "doubtful", "failed", "unheard of", None])
+def test_the_verdict_is_said_in_words(make_view, value):
+    page = check(render(make_view((12, 9), summary={"verdict": {"value": value, "reasons": ["Because of this."]}})))
+    expected = {"good": "Good", "doubtful": "Doubtful", "failed": "Failed"}.get(value, "No verdict")
+    assert expected in page.texts
+    assert "Because of this." in page.texts
+
+
+def poisoned(value):
+    """The same structure with every text made evil, keys too."""
+    if isinstance(value, dict):
+        return {key: poisoned(one) for key, one in value.items()} | {EVIL: EVIL}
+    if isinstance(value, list):
+        return [poisoned(one) for one in value]
+    return EVIL if isinstance(value, str) else value
+
+
+def test_nothing_that_comes_from_outside_becomes_markup(make_view, summary):
+    header = {"name": EVIL, "notes": (EVIL,)}
+    view = make_view(summary=poisoned(summary), header=header)
+    named = Points(view.fixed_points.coordinates, names=[EVIL, EVIL])
+    text = render(replace(view, fixed_points=named))
+    page = check(text)
+    assert "<script>alert" not in text
+    assert not any(attributes.get("src") == "x" for attributes in page.of("img"))
+    assert json.loads(re.search(r'id="result">(.*?)</script>', text, re.DOTALL)[1])["command"] == EVIL
+
+
+def test_the_json_is_valid_whatever_the_summary_holds(make_view, tmp_path):
+    odd = {"path": tmp_path, "nan": float("nan"), "array": np.arange(2), "tensor": torch.ones(()), "set": {1}}
+    text = render(make_view((12, 9), summary={"settings": odd}))
+    data = json.loads(re.search(r'id="result">(.*?)</script>', text, re.DOTALL)[1])
+    assert data["settings"] == {"path": str(tmp_path), "nan": None, "array": [0, 1], "tensor": 1.0, "set": [1]}
+
+
+def test_file_names_with_stray_bytes_can_be_written(make_view, tmp_path):
+    write_report(tmp_path / "report.html", make_view((12, 9), header={"name": "scan\udcff"}))
+    check((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+
+def test_a_failed_report_leaves_the_old_one(make_view, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError("broken")))
+    with pytest.raises(OSError, match="broken"):
+        write_report(path, make_view((12, 9)))
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("shape", [(12, 10, 1), (1, 12, 10), (1, 1, 1), (5, 1), (1, 1), (2, 3, 2)])
+def test_thin_images(make_view, shape):
+    check(render(make_view(shape)))
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, float("nan"), float("inf")])
+def test_constant_and_broken_numbers(make_view, value):
+    view = make_view((10, 8, 6))
+    flat = Image(torch.full_like(view.fixed.tensor, value), view.fixed.grid)
+    jacobian = torch.full(flat.grid.shape, value)
+    field = torch.full_like(view.displacement, value)
+    check(render(replace(view, fixed=flat, moving=flat, before=flat, warped=flat, jacobian=jacobian,
+                         displacement=field)))  # fmt: skip
+
+
+def test_a_linear_result_has_no_deformation_to_show(make_view):
+    view = make_view((10, 8, 6))
+    page = check(render(replace(view, displacement=torch.zeros_like(view.displacement))))
+    assert "The result is linear" in page.text
+
+
+def test_differences_between_contrasts_are_not_shown(make_view, summary):
+    summary["similarity"] = {"name": "mi", "before": 0.1, "after": 0.2}
+    with_mi, with_lncc = (check(render(make_view((12, 9), summary=one))) for one in (summary, None))
+    assert "different contrast" in with_mi.text
+    assert len(with_mi.of("img")) == len(with_lncc.of("img")) - 2
+
+
+def test_photographs_and_other_channels(make_view):
+    view = make_view((14, 11), extras=False)
+    for header in ({"name": "photo.png", "format": "raster"}, {"name": "diffusion"}):
+        image = Image(view.fixed.tensor.expand(3, -1, -1), view.fixed.grid, header)
+        check(render(replace(view, fixed=image, moving=image, before=image, warped=image)))
+
+
+def test_labels_of_one_image_alone_are_no_comparison(make_view):
+    view = replace(make_view((14, 11)), before_labels=None, warped_labels=None)
+    assert "Edges" in check(render(view)).texts
+    assert "Label outlines" in check(render(make_view((14, 11)))).texts
+
+
+@pytest.mark.usefixtures("full_size")
+def test_a_report_stays_small(make_view):
+    assert len(render(make_view((80, 96, 80), extras=False))) < 5_000_000
+
+
+def test_views_check_their_parts(make_view, make_grid):
+    view = make_view((10, 8, 6))
+    other = Image(torch.rand(1, 10, 8, 6), make_grid((10, 8, 6), 2.0))
+    with pytest.raises(ValueError, match="`warped` lies on"):
+        replace(view, warped=other)
+    with pytest.raises(ValueError, match="`displacement` has shape"):
+        replace(view, displacement=view.displacement[:2])
+    with pytest.raises(ValueError, match="`jacobian` has shape"):
+        replace(view, jacobian=view.jacobian[None])
+    with pytest.raises(ValueError, match="`warped_points` holds 1 points"):
+        replace(view, warped_points=Points(np.zeros((1, 3))))
+    alone = replace(view, before_points=None, warped_points=None)
+    flat = Points(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="2 coordinates a point"):
+        replace(alone, fixed_points=flat)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1234.5, "1234"), (0.1 + 0.2, "0.3"), (-0.00123456, "\N{MINUS SIGN}0.00123"), ("x", "\N{EN DASH}"),
+     (1e-9, "1.00e\N{MINUS SIGN}09"), (float("inf"), "\N{EN DASH}"), (99999.4, "99999")],
+)  # fmt: skip
+def test_numbers_are_written_for_people(value, text):
+    assert number(value) == text
