@@ -78,8 +78,8 @@ class Deformation:
 def domain_of(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
     """The part of the fixed lattice where the deformation lives: around the object, with a margin.
 
-    If the image has a constant background that is the foreground of both images; else the whole field of view. The
-    bounds are multiples of `LATTICE_VOXELS` from the world's origin, so that cropping or padding a file changes nothing.
+    If the image has a constant background that is the foreground of both images within the field of view; else the
+    whole field of view. The bounds are multiples of `LATTICE_VOXELS` from the world's origin, so that cropping or padding a file changes nothing.
     """
     factors = Level(LATTICE_VOXELS, 0).factors(fixed)
     low, high = np.zeros(3), np.array(fixed.grid.shape) - 1.0
@@ -89,7 +89,7 @@ def domain_of(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
             seen = torch.from_numpy(np.stack(_box(_extent(moving.foreground))))
             back = np.linalg.inv(matrix)
             world = moving.grid.to_world(seen).numpy() @ back[:3, :3].T + back[:3, 3]
-            voxels = fixed.grid.to_voxel(world).numpy()
+            voxels = fixed.grid.to_voxel(world).numpy().clip(low, high)
             corners.append((voxels.min(axis=0), voxels.max(axis=0)))
         low = np.minimum.reduce([c[0] for c in corners])
         high = np.maximum.reduce([c[1] for c in corners])

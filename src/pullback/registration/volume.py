@@ -19,7 +19,8 @@ BACKGROUND_SHARE = 0.05
 """An image has a constant background if this share of its voxels holds its most frequent extreme value."""
 WINSORISE_PERCENTILES = (0.1, 99.9)
 FAINT_SHARE = 0.02
-"""Voxels within this share of the intensity range above a constant background (ringing of resampling) belong to it."""
+"""Voxels within this share of the intensity range above a constant background belong to it, after a light smoothing:
+ringing of resampling, or noise that was cut off at zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,8 @@ def _normalise(channel: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, 
     inside = channel[foreground]
     bottom, top = np.percentile(inside, WINSORISE_PERCENTILES)
     if is_constant:
-        foreground = channel > low + FAINT_SHARE * (top - low)
+        smoothed = functional.gaussian_smooth(torch.from_numpy(channel)[None, None], 1.0)[0, 0].numpy()
+        foreground = smoothed > low + FAINT_SHARE * (top - low)
     background = low if is_constant else min(float(np.percentile(channel, 1.0)), bottom)
     clipped = np.clip(channel, min(background, bottom), top)
     deviation = float(np.clip(inside, bottom, top).std(dtype=np.float64)) or (top - background)

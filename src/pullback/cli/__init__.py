@@ -1,0 +1,1 @@
+"""The command line: words to parts; the only place that prints."""

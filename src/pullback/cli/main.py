@@ -1,0 +1,89 @@
+"""The command line: ``pullback register | apply | jacobian | info | demo``.
+
+Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own verdict,
+130 interrupted. Each error is one line on standard error.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from pullback.cli import apply, demo, info, jacobian, register
+from pullback.cli.words import spread_initial
+from pullback.version import __version__
+
+INPUT_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+DONE, MACHINE, BAD_INPUT, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="pullback",
+    help="Register medical images: one command, the map both ways, and an honest verdict.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pullback {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    """Register medical images: one command, the map both ways, and an honest verdict.
+
+    World coordinates are RAS+ millimetres; a transform maps points of the fixed image to the moving image.
+    """
+
+
+app.command("register")(register.command)
+app.command("apply")(apply.command)
+app.command("jacobian")(jacobian.command)
+app.command("info")(info.command)
+app.command("demo")(demo.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status; every error becomes one line."""
+    try:
+        command = typer.main.get_command(app)
+        words = spread_initial(list(arguments)) or ["--help"]
+        status = command.main(words, prog_name="pullback", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except MemoryError:
+        return _complain("there is not enough memory for images of this size", MACHINE)
+    except OSError as error:
+        return _complain(str(error), BAD_INPUT if isinstance(error, INPUT_ERRORS) else MACHINE)
+    except (ValueError, TypeError) as error:
+        return _complain(str(error), BAD_INPUT)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the parser's own
+            raise
+        return _complain(f"{error.format_message()} See 'pullback --help'.", BAD_INPUT)
+    if status == INTERRUPTED:
+        return _complain("interrupted; nothing half-written stays behind", INTERRUPTED)
+    return status if isinstance(status, int) else DONE
+
+
+def _complain(message: str, status: int) -> int:
+    """One line on standard error."""
+    line = " ".join(message.split())
+    print(f"pullback: {line}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

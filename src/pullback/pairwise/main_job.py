@@ -1,0 +1,173 @@
+"""The main job: two images in, the map both ways, the warped image, a report and a verdict out."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pullback.data import Image, LabelMap, Pair, Points
+from pullback.io import image_from, labels_from, read_points
+from pullback.kernels.threads import use_threads
+from pullback.pairwise.output import save
+from pullback.pairwise.summary import summarise, view_of
+from pullback.pairwise.words import Start, plan_from_words
+from pullback.registration import Plan, RegistrationResult
+from pullback.registration import register as run
+from pullback.registration.register import OnProgress
+from pullback.registration.verdict import Verdict
+from pullback.reports import write_report
+from pullback.transforms import AbstractTransform, warp
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """A registered pair.
+
+    Attributes:
+        pair: What was registered.
+        plan: How.
+        result: The maps and the evidence (see :class:`pullback.registration.RegistrationResult`).
+        settings: The words it was asked for with.
+    """
+
+    pair: Pair
+    plan: Plan
+    result: RegistrationResult
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fixed_to_moving(self) -> AbstractTransform:
+        """World points of the fixed image to the moving image (mm, RAS+); resamples moving onto fixed."""
+        return self.result.fixed_to_moving
+
+    @property
+    def moving_to_fixed(self) -> AbstractTransform:
+        """The inverse; ``~registration.fixed_to_moving`` is the same."""
+        return self.result.moving_to_fixed
+
+    @property
+    def verdict(self) -> Verdict:
+        """good, doubtful or failed, with reasons."""
+        return self.result.verdict
+
+    def warp(self, moving: Any = None, interpolation: str | None = None) -> Image | LabelMap:
+        """Resample something on the moving side onto the fixed grid.
+
+        Args:
+            moving: An image or a label map (path, array, nibabel, SimpleITK or pullback object). Default: the moving
+                image. Paths and arrays count as labels if `interpolation` is ``nearest`` or ``label``.
+            interpolation: ``linear``, ``cubic``, ``nearest`` or ``label``; default by kind.
+        """
+        if moving is None:
+            voxels: Image | LabelMap = self.pair.moving
+        elif isinstance(moving, LabelMap) or (interpolation in ("nearest", "label") and not isinstance(moving, Image)):
+            voxels = labels_from(moving)
+        else:
+            voxels = image_from(moving)
+        return warp(voxels, self.fixed_to_moving, onto=self.pair.fixed.grid, interpolation=interpolation)
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the warped image, both transforms, ``result.json`` and ``report.html`` into a directory.
+
+        All files appear together at the end; if anything fails, none does.
+
+        Raises:
+            FileExistsError: If results are there already and `overwrite` is false.
+        """
+        return save(self, directory, overwrite=overwrite)
+
+    def summary(self) -> dict[str, Any]:
+        """The content of ``result.json``."""
+        return summarise(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report alone, one self-contained HTML file."""
+        write_report(path, view_of(self, self.summary(), self.warp()))
+        return Path(path)
+
+
+def register(
+    fixed: Any,
+    moving: Any,
+    *,
+    model: str = "deformable",
+    initial: Start | Sequence[Start] | None = None,
+    similarity: str = "auto",
+    preset: str = "brain",
+    smoothness: float = 1.0,
+    fixed_mask: Any = None,
+    moving_mask: Any = None,
+    fixed_labels: Any = None,
+    moving_labels: Any = None,
+    fixed_points: Any = None,
+    moving_points: Any = None,
+    points_in_lps: bool = False,
+    channel_weights: Sequence[float] | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Registration:
+    """Register the moving image to the fixed image.
+
+    Args:
+        fixed, moving: Paths, NumPy arrays, torch tensors, nibabel or SimpleITK images, or :class:`pullback.Image`; 2-D or
+            3-D, any orientation and spacing.
+        model: ``rigid``, ``similarity``, ``affine`` or ``deformable`` (which includes the affine).
+        initial: Where to start: ``header`` (the files' world coordinates), ``centre`` (of mass), ``moments`` (principal
+            axes with all flips), ``search`` (over rotations), ``none`` (the identity; with ``deformable`` the affine is
+            left out), a linear transform or the file of one; several compete. Default: all of header, centre, moments
+            and search compete.
+        similarity: ``mse``, ``ncc``, ``lncc``, ``mi``, or ``auto``: by the relation of the intensities.
+        preset: ``brain`` (default), ``fast`` (stops at half resolution) or ``fine`` (more steps at full resolution).
+        smoothness: Factor of the widths of smoothing of the deformation; larger is smoother.
+        fixed_mask, moving_mask: Voxels to compare, on the grid of their image.
+        fixed_labels, moving_labels: Label maps, to be scored before and after; they do not steer.
+        fixed_points, moving_points: Corresponding landmarks in world mm (csv or :class:`pullback.Points`), scored too.
+        points_in_lps: Whether files of landmarks hold ITK's LPS mm.
+        channel_weights: Factor of each channel of multi-channel images.
+        threads: Threads to use; the result does not depend on it. Default: all.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        seed: Recorded. Every step is deterministic, so that no seed changes the result.
+        on_progress: Called with stage, share done and a word.
+
+    Returns:
+        The registration. One that did not succeed says so in its verdict; it does not raise.
+
+    Raises:
+        ValueError: If an input cannot be registered or an option is not understood.
+        FileNotFoundError: If a file does not exist.
+    """
+    start = time.perf_counter()
+    num_threads = use_threads(threads)
+    fixed, moving = image_from(fixed), image_from(moving)
+    pair = Pair(
+        fixed,
+        moving,
+        *(None if m is None else labels_from(m) for m in (fixed_mask, moving_mask, fixed_labels, moving_labels)),
+        *(_points(points, points_in_lps, fixed.grid.num_dims) for points in (fixed_points, moving_points)),
+    )
+    words: dict[str, Any] = {
+        "model": model,
+        "initial": initial,
+        "similarity": similarity,
+        "preset": preset,
+        "smoothness": smoothness,
+        "channel_weights": channel_weights,
+        "device": device,
+        "seed": seed,
+    }
+    plan = plan_from_words(**words, num_dims=pair.fixed.grid.num_dims)
+    read_seconds = time.perf_counter() - start
+    result = run(pair, plan, on_progress=on_progress)
+    result.seconds["read"] = round(read_seconds, 3)
+    return Registration(pair, plan, result, {**words, "threads": num_threads})
+
+
+def _points(points: Any, lps: bool, num_dims: int) -> Points | None:
+    if points is None or isinstance(points, Points):
+        return points
+    if isinstance(points, str | Path):
+        return read_points(points, lps=lps, num_dims=num_dims)
+    return Points(points)

@@ -1,0 +1,116 @@
+"""From words to parts: what ``model``, ``initial``, ``similarity`` and ``preset`` stand for."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pullback.checks import check_choice
+from pullback.io import read_transform
+from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
+from pullback.regularity import Gaussian
+from pullback.transforms import AbstractLinear, AbstractTransform
+
+MODELS = ("rigid", "similarity", "affine", "deformable")
+INITIALS = ("none", "header", "centre", "moments", "search")
+SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi")
+DEVICES = ("auto", "cpu", "cuda")
+
+PRESETS: dict[str, tuple[Level, ...]] = {
+    "brain": (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 10)),
+    "fast": (Level(8, 100), Level(4, 100), Level(2, 30)),
+    "fine": (Level(8, 100), Level(4, 100), Level(2, 100), Level(1, 40)),
+}
+"""Steps at each level: ``brain`` is the default, ``fast`` stops at half resolution, ``fine`` takes its time."""
+
+Start = str | Path | AbstractTransform
+
+
+def plan_from_words(
+    *,
+    model: str = "deformable",
+    initial: Start | Sequence[Start] | None = None,
+    similarity: str = "auto",
+    preset: str = "brain",
+    smoothness: float = 1.0,
+    channel_weights: Sequence[float] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    num_dims: int = 3,
+) -> Plan:
+    """Build a plan. The meaning of each word is in :func:`pullback.register`.
+
+    Raises:
+        ValueError: If a word is unknown, or the words contradict each other.
+        FileNotFoundError: If a transform to start from does not exist.
+    """
+    check_choice("model", model, MODELS)
+    check_choice("similarity", similarity, SIMILARITIES)
+    check_choice("preset", preset, tuple(PRESETS))
+    if not np.isfinite(smoothness) or smoothness < 0:
+        raise ValueError(f"`smoothness` is {smoothness}, but a number of 0 or more is needed (1 is the default).")
+    methods, given = _start(initial, num_dims)
+    from_identity = methods == ("none",) and not given
+    linear = None if from_identity and model == "deformable" else LinearPlan("affine" if model == "deformable" else model)
+    return Plan(
+        methods=methods,
+        given=given,
+        similarity=_builder(similarity),
+        linear=linear,
+        deformable=_deformable(preset, smoothness) if model == "deformable" else None,
+        channel_weights=None if channel_weights is None else tuple(channel_weights),
+        device=_device(device),
+        seed=seed,
+    )
+
+
+def _builder(similarity: str) -> Callable[..., Choice] | None:
+    return None if similarity == "auto" else partial(build, similarity, why="it was asked for")
+
+
+def _deformable(preset: str, smoothness: float) -> DeformablePlan:
+    plain = Gaussian()
+    gaussian = Gaussian(plain.fluid_voxels * smoothness, plain.elastic_voxels * smoothness)
+    return DeformablePlan(levels=PRESETS[preset], regularities=(gaussian,), stop=Plateau())
+
+
+def _device(device: str) -> str:
+    check_choice("device", device, DEVICES)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("`device` is 'cuda', but torch sees no CUDA device here; use 'cpu' or 'auto'.")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _start(initial: Start | Sequence[Start] | None, num_dims: int) -> tuple[tuple[str, ...], tuple[Candidate, ...]]:
+    """Methods and given candidates. One transform alone is started from as it is; several starts compete."""
+    if initial is None:
+        return Plan().methods, ()
+    starts = [initial] if isinstance(initial, str | Path | AbstractTransform) else list(initial)
+    methods = tuple(str(s) for s in starts if isinstance(s, str) and s in INITIALS)
+    given = tuple(_candidate(s, num_dims) for s in starts if not (isinstance(s, str) and s in INITIALS))
+    if "none" in methods and len(starts) > 1:
+        raise ValueError("`initial` holds 'none' and other starts; 'none' stands alone.")
+    if len(given) == 1 and not methods:
+        return ("none",), given
+    return methods, given
+
+
+def _candidate(start: Start, num_dims: int) -> Candidate:
+    if not isinstance(start, AbstractTransform):
+        if not Path(start).exists() and Path(start).suffix == "":
+            check_choice("initial", str(start), INITIALS)
+        transform, name = read_transform(start), str(start)
+    else:
+        transform, name = start, "given"
+    if not isinstance(transform, AbstractLinear):
+        raise ValueError(f"The start '{name}' is not linear; start from its affine part and give the images as they are.")
+    if transform.num_dims != num_dims:
+        raise ValueError(f"The start '{name}' has {transform.num_dims} dimensions, the images have {num_dims}.")
+    matrix = np.eye(4)
+    skip = 3 - transform.num_dims
+    matrix[skip:, skip:] = transform.matrix.numpy()
+    return Candidate(name, matrix)
