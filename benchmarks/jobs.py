@@ -7,11 +7,13 @@ of what is measured.
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,6 +69,55 @@ class Job:
     mapped: str | None = None
     digest: bool = False
     inverse: bool = False
+
+
+@dataclass
+class Measure:
+    """What a call took: seconds, and the most memory that its process has had resident by its end, MB of 2**20 bytes."""
+
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@contextmanager
+def measured() -> Iterator[Measure]:
+    """Measure what happens inside."""
+    found, start = Measure(), time.perf_counter()
+    yield found
+    found.seconds = time.perf_counter() - start
+    found.peak_memory_mb = peak_memory_mb()
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has had resident, in MB (2**20 bytes).
+
+    Linux's own VmHWM, because the ``ru_maxrss`` of a young process still holds what its parent had.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a tool found.
+
+    Attributes:
+        transform: Fixed to moving.
+        measure: Of the call, with images in memory before and transforms in memory after.
+        inverse: Moving to fixed, if the tool has one.
+        linear: The linear part, if it is not all.
+        notes: Further numbers for the table.
+    """
+
+    transform: Any
+    measure: Measure
+    inverse: Any = None
+    linear: Any = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def labelled(name: str, fixed: dict[str, Path], moving: dict[str, Path], **options: Any) -> Job:

@@ -7,37 +7,40 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from jobs import Job
+from jobs import Found, Job
 
+from pullback import functional
 from pullback.data import LabelMap
 from pullback.io import labels_from, read_image, read_labels, read_points
-from pullback.metrics import dice_per_label, mean_dice, point_errors_mm, summarise_jacobian
+from pullback.metrics import dice_per_label, inverse_consistency, mean_dice, point_errors_mm, summarise_jacobian
 from pullback.space import Grid
-from pullback.transforms import AbstractLinear, AbstractTransform, DisplacementField, identity, warp, warp_points
-from pullback.transforms.abstract import points_of
+from pullback.transforms import (
+    AbstractLinear,
+    AbstractTransform,
+    DisplacementField,
+    identity,
+    to_voxel_vectors,
+    warp,
+    warp_points,
+)
 
 
-def score(
-    job: Job, transform: AbstractTransform, inverse: AbstractTransform | None, linear: AbstractTransform | None
-) -> dict[str, Any]:
-    """All numbers that a job's files allow.
-
-    Args:
-        job: What was registered.
-        transform: Fixed to moving.
-        inverse: The way back, for its hash.
-        linear: The linear part alone, scored too.
-    """
+def score(job: Job, found: Found) -> dict[str, Any]:
+    """All numbers that a job's files allow, for the transform and for its linear part alone."""
     grid, region = region_of(job)
+    transform = found.transform
     numbers = _jacobian(transform, grid, region)
-    steps = {"before": identity(grid.num_dims), "linear": linear, "after": transform}
+    steps = {"before": identity(grid.num_dims), "linear": found.linear, "after": transform}
     steps = {name: step for name, step in steps.items() if step is not None}
     if job.fixed_labels is not None:
         numbers |= _overlap(job, steps)
     if job.fixed_points is not None:
         numbers |= _landmarks(job, steps)
+    if found.inverse is not None and "inverse_mean_voxels" not in found.notes:
+        gap = inverse_consistency(transform, found.inverse, grid, region)
+        numbers |= {"inverse_mean_voxels": gap.mean_voxels, "inverse_max_voxels": gap.max_voxels}
     if job.digest:
-        numbers |= {"digest": digest_of(transform), "digest_of_inverse": digest_of(inverse)}
+        numbers |= {"digest": digest_of(transform), "digest_of_inverse": digest_of(found.inverse)}
     if job.mapped is not None:
         np.save(job.mapped, transform(grid.to_world(torch.nonzero(region).to(torch.float64))).numpy())
     return numbers
@@ -61,8 +64,8 @@ def read_label_file(path: str | Path, volume: int | None = None) -> LabelMap:
 
 def _jacobian(transform: AbstractTransform, grid: Grid, region: torch.Tensor) -> dict[str, Any]:
     """Folds and the spread of log Jacobian, by central differences of the displacement on the fixed grid."""
-    field = DisplacementField(transform.displacement_on(grid), grid)
-    summary = summarise_jacobian(field.jacobian_determinant(grid), region)
+    voxels = to_voxel_vectors(transform.displacement_on(grid), grid)
+    summary = summarise_jacobian(functional.jacobian_determinant(voxels[None])[0], region)
     return {
         "folded_voxels": summary.num_nonpositive,
         "sd_log_jacobian": summary.sd_log,
@@ -75,9 +78,7 @@ def _overlap(job: Job, steps: dict[str, AbstractTransform]) -> dict[str, Any]:
     moving = read_label_file(job.moving_labels or "", job.label_volume)
     numbers: dict[str, Any] = {}
     for name, step in steps.items():
-        per_label = dice_per_label(
-            fixed, warp(moving, step, onto=fixed.grid, interpolation="nearest"), among=moving
-        )
+        per_label = dice_per_label(fixed, warp(moving, step, onto=fixed.grid, interpolation="nearest"), among=moving)
         numbers |= {f"dice_{name}": mean_dice(per_label), "num_labels": len(per_label)}
     return numbers
 
@@ -100,8 +101,3 @@ def digest_of(transform: AbstractTransform | None) -> str:
         elif isinstance(part, DisplacementField):
             found.update(part.grid.voxel_to_world.numpy().tobytes() + part.displacement.numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def mapped_points(transform: AbstractTransform, grid: Grid) -> torch.Tensor:
-    """Where the voxel centres of a grid go, ``(N, D)``."""
-    return torch.cat([transform.map_points(points) for points in points_of(grid)])

@@ -1,40 +1,16 @@
 """The process that registers: reads jobs (see ``jobs.py``), runs each, and prints one line of numbers for each.
 
-Peak memory is read when the registration is over and before it is scored, so that scoring does not count.
+Libraries are imported by what needs them, so that a tool's peak memory holds no other tool. The peak is read when the
+registration is over and before it is scored.
 """
 
 import json
-import resource
 import sys
-import time
 import traceback
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import scoring
-from jobs import MARK, Job
-
-from pullback.transforms import AbstractTransform
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a tool found.
-
-    Attributes:
-        transform: Fixed to moving.
-        seconds: Of the call, with images in memory before and transforms in memory after.
-        inverse: Moving to fixed, if the tool has one.
-        linear: The linear part, if it is not all.
-        notes: Further numbers for the table.
-    """
-
-    transform: AbstractTransform
-    seconds: float
-    inverse: AbstractTransform | None = None
-    linear: AbstractTransform | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+from jobs import MARK, Found, Job, measured
 
 
 def main() -> None:
@@ -51,28 +27,20 @@ def main() -> None:
 
 def run(job: Job) -> dict[str, Any]:
     """Register, then score."""
-    found = _tool_of(job)(job)
-    peak = peak_memory_mb()
-    numbers = {"seconds": found.seconds, "peak_memory_mb": peak, **found.notes}
-    return numbers | scoring.score(job, found.transform, found.inverse, found.linear)
+    found = register(job)
+    numbers = {"seconds": found.measure.seconds, "peak_memory_mb": found.measure.peak_memory_mb, **found.notes}
+    from scoring import score
+
+    return numbers | score(job, found)
 
 
-def _tool_of(job: Job):  # noqa: ANN202
+def register(job: Job) -> Found:
+    """Let the job's tool register."""
+    if job.tool == "pullback":
+        return run_pullback(job)
     import peers
 
-    if job.tool == "pullback":
-        return run_pullback
-    return {"greedy": peers.run_greedy, "greedy-affine": peers.run_greedy_affine}.get(job.tool, peers.run_ants)
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has had resident, in MB (2**20 bytes)."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (2**20 if sys.platform == "darwin" else 1024)
+    return {"greedy": peers.run_greedy, "greedy-affine": peers.run_greedy_affine}.get(job.tool, peers.run_ants)(job)
 
 
 def run_pullback(job: Job) -> Found:
@@ -81,14 +49,13 @@ def run_pullback(job: Job) -> Found:
 
     from pullback.data import Pair
     from pullback.io import read_image
-    from pullback.registration import register
+    from pullback.registration import register as register_pair
 
     torch.set_num_threads(job.threads)
     pair = Pair(read_image(job.fixed), read_image(job.moving))
     plan = plan_of(job)
-    start = time.perf_counter()
-    result = register(pair, plan)
-    seconds = time.perf_counter() - start
+    with measured() as measure:
+        result = register_pair(pair, plan)
     evidence, chosen = result.evidence, result.initialisation
     notes = {
         "stages": dict(result.seconds),
@@ -100,10 +67,10 @@ def run_pullback(job: Job) -> Found:
         "verdict": result.verdict.value,
         "reasons": "; ".join(result.verdict.reasons) if result.verdict.value != "good" else "",
     }
-    return Found(result.fixed_to_moving, seconds, result.moving_to_fixed, result.linear, notes)
+    return Found(result.fixed_to_moving, measure, result.moving_to_fixed, result.linear, notes)
 
 
-def plan_of(job: Job):  # noqa: ANN201
+def plan_of(job: Job) -> Any:
     """The plan of a job: the default, without what the job leaves out."""
     from pullback.registration import Plan, build
 
