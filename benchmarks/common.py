@@ -1,6 +1,6 @@
 """What every benchmark needs: where the data are, what machine this is, and a table that writes itself.
 
-Results are small text: ``results/<name>.json`` (rows and how they came about) and ``results/<name>.md`` (the same to read).
+Results are small text: ``results/<name>.json`` (rows and how they came about) and ``results/<name>.md`` (to read).
 """
 
 import argparse
@@ -21,6 +21,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 PACKAGES = ("pullback", "torch", "numba", "numpy", "scipy", "SimpleITK", "nibabel", "picsl_greedy", "antspyx")
 SIGNIFICANT_DIGITS = 6
+WATCHED = ("OMP_", "GOMP_", "NUMBA_", "MKL_", "ITK_", "PULLBACK_")
+"""Environment variables that can change results or times; those that were set are kept with them."""
 
 Row = dict[str, Any]
 
@@ -151,6 +153,7 @@ class Table:
             "command": " ".join(["python", *sys.argv]),
             "commit": commit(),
             "machine": machine(),
+            "environment": {name: value for name, value in os.environ.items() if name.startswith(WATCHED)},
             "load_at_start": [round(load, 2) for load in os.getloadavg()],
         }
 
@@ -182,9 +185,9 @@ class Table:
         head = [f"# {self.title}", ""]
         if not whole:
             head += [f"**Not complete: {len(self.rows)} of {self.expected} rows.**", ""]
-        titles = [c.title for c in self.columns]
-        body = [_line(titles), _line(["---"] * len(titles))]
-        body += [_line([c.text(row.get(c.key)) for c in self.columns]) for row in self.rows]
+        shown = [c for c in self.columns if any(c.text(row.get(c.key)) for row in self.rows)]
+        body = [_line([c.title for c in shown]), _line(["---"] * len(shown))]
+        body += [_line([c.text(row.get(c.key)) for c in shown]) for row in self.rows]
         tail = ["", *self._spread(), *(f"- {text}" for text in self.remarks), ""]
         packages = ", ".join(f"{name} {v}" for name, v in host["packages"].items() if v)
         state = meta["commit"]["hash"][:12] + (" with changes" if meta["commit"]["dirty"] else "")
@@ -201,8 +204,8 @@ class Table:
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(str(row.get(self.group, "all")) if self.group else "all", []).append(row)
-        shown = [c for c in self.columns if c.digits is not None]
-        if not shown or len(self.rows) < 2:
+        shown = [c for c in self.columns if c.digits is not None and any(c.key in row for row in self.rows)]
+        if not shown or max(len(rows) for rows in groups.values()) < 2:
             return []
         lines = [
             "Mean ± standard deviation (smallest to largest):",
@@ -213,6 +216,16 @@ class Table:
         for name, rows in groups.items():
             lines.append(_line([name, str(len(rows)), *(_spread_of(c, rows) for c in shown)]))
         return [*lines, ""]
+
+
+def described(thing: Any) -> str:
+    """A part of a plan in words: its class and its values, without the places of objects in memory."""
+    if isinstance(thing, (list, tuple)):
+        return "(" + ", ".join(described(part) for part in thing) + ")"
+    values = getattr(thing, "__dict__", None)
+    if values is None or callable(thing):
+        return repr(thing)
+    return f"{type(thing).__name__}({', '.join(f'{key}={described(value)}' for key, value in values.items())})"
 
 
 def mean_of(rows: Sequence[Row], key: str) -> float:

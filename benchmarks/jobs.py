@@ -1,8 +1,8 @@
 """Registrations in processes of their own, so that time and peak memory are one registration's alone.
 
 A job says what to register and with which tool; ``worker.py`` does it and answers with numbers. Numba caches what it
-compiles on disk, so one unmeasured job (`warm_up`) makes every later process start warm; loading from that cache is part
-of what is measured.
+compiles on disk, so one unmeasured job (`warm_up`) makes every later process start warm; loading from that cache is
+part of what is measured.
 """
 
 import json
@@ -73,7 +73,7 @@ class Job:
 
 @dataclass
 class Measure:
-    """What a call took: seconds, and the most memory that its process has had resident by its end, MB of 2**20 bytes."""
+    """What a call took: seconds, and the most memory that its process has had resident by its end, in MB (2**20)."""
 
     seconds: float = 0.0
     peak_memory_mb: float = 0.0

@@ -10,7 +10,7 @@ from typing import Any
 from jobs import Found, Job, measured
 
 GREEDY = "-d 3 -i fixed moving -m NCC 2x2x2 -n 100x50x10 -wp 0 -V 0 -threads {threads} -o warp"
-"""Deformable, from the headers' alignment. ``-wp 0`` keeps the warp exact, where greedy rounds to a tenth of a voxel."""
+"""Deformable, from the headers' alignment. ``-wp 0`` keeps the warp exact; by default it is rounded to 0.1 voxel."""
 GREEDY_AFFINE = (
     "-d 3 -a -dof 12 -ia-image-centers -i fixed moving -m NCC 2x2x2 -n 100x50x10 -V 0 -threads {threads} -o matrix"
 )
@@ -90,11 +90,11 @@ def _read(path: str | Path) -> Any:
 def _check(job: Job, images: dict[str, Any], path: Path, field: Any) -> dict[str, Any]:
     """Whether we read greedy's warp as greedy does: its own resampled image and labels against ours."""
     import SimpleITK
-    from scoring import read_label_file
 
     from pullback.io import read_image
     from pullback.metrics import dice_per_label, mean_dice
     from pullback.transforms import warp
+    from scoring import read_label_file
 
     greedy = _greedy()
     words = f"-d 3 -rf fixed -rm moving resliced -ri NN -rm labels labels_resliced -r {path} -V 0"

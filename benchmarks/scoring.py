@@ -7,8 +7,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from jobs import Found, Job
 
+from jobs import Found, Job
 from pullback import functional
 from pullback.data import LabelMap
 from pullback.io import labels_from, read_image, read_labels, read_points

@@ -8,7 +8,7 @@ import pytest
 
 import pullback
 
-PARTS = ("checks", "space", "data", "functional", "transforms", "similarity", "regularity")
+PARTS = ("checks", "space", "data", "functional", "transforms", "similarity", "regularity", "metrics")
 
 
 def modules_of(part: str) -> list[str]:

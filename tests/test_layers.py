@@ -11,7 +11,7 @@ import pullback
 ROOT = Path(pullback.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"types", "checks"},
+    {"types", "checks", "version"},
     {"space"},
     {"data"},
     {"kernels"},
@@ -118,6 +118,7 @@ def test_there_are_files_to_look_at():
         ("transforms/warp.py", "from pullback.similarity import NCC"),
         ("io/nifti.py", "from pullback.networks import UNet"),
         ("checks.py", "from pullback.types import Points"),
+        ("checks.py", "from pullback.version import __version__"),
         ("space/grid.py", "from . import axes"),
         ("space/grid.py", "from pullback.utils import clamp"),
         ("space/grid.py", "import pullback"),

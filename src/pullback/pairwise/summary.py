@@ -122,7 +122,7 @@ def _affine(linear: Any) -> dict[str, Any]:
 
 def _evidence(registration: "Registration") -> dict[str, Any]:
     evidence = registration.result.evidence
-    names = ("margin", "turned", "overlap", "view", "gain")
+    names = ("margin", "overlap", "view", "gain")
     return {name: getattr(evidence, name) for name in names}
 
 

@@ -4,18 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from pullback import functional
-from pullback.registration.linear import Comparison
+from pullback.registration.choice import Choice
+from pullback.registration.initialisation import (
+    ELSEWHERE_DEGREES,
+    Candidate,
+    initialise,
+    margin_of,
+    turn_degrees,
+)
 from pullback.registration.volume import Volume
 from pullback.similarity import AbstractSimilarity
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform
 from pullback.transforms.abstract import points_of
-
-SMALLEST_TURNED_SCORE = 1e-6
 
 
 def flat_grid(volume: Volume) -> Grid:
@@ -73,28 +77,16 @@ def overlap_of(a: Tensor, b: Tensor) -> float:
     return 2.0 * float((a & b).sum()) / max(float(a.sum()) + float(b.sum()), 1.0)
 
 
-def turned_ratio(fixed: Volume, moving: Volume, similarity: AbstractSimilarity, matrix: np.ndarray) -> float:
-    """The best similarity when the linear result is turned by 90 or 180 degrees about an axis, over its own.
+def margin_over_rivals(fixed: Volume, moving: Volume, choice: Choice, matrix: np.ndarray) -> float:
+    """How far every other pose stays behind a linear result that no search has led to, as a share of its score.
 
-    The turns are about the centre of the fixed object; similarities that can be negative (MSE) are compared by what they
-    lose, so that 1 always means "as good".
+    Args:
+        fixed, moving: Volumes at full resolution.
+        choice: The similarity that was used.
+        matrix: World matrix ``(4, 4)`` of the result.
     """
-    comparison = Comparison(fixed, moving, similarity, ignores_view=True)
-    centre = fixed.grid.to_world(torch.nonzero(fixed.foreground).to(torch.float64)).mean(dim=0).numpy()
-    own = comparison.value(matrix)
-    others = [comparison.value(matrix @ _turn(centre, axis, angle)) for axis, angle in _turns(fixed.is_flat)]
-    best = max(others)
-    if own < 0:
-        return own / min(best, -SMALLEST_TURNED_SCORE)
-    return max(best, 0.0) / max(own, SMALLEST_TURNED_SCORE)
-
-
-def _turns(is_flat: bool) -> list[tuple[str, float]]:
-    return [(axis, angle) for axis in ("x" if is_flat else "xyz") for angle in (90.0, 180.0, 270.0)]
-
-
-def _turn(centre: np.ndarray, axis: str, angle: float) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler(axis, angle, degrees=True).as_matrix()
-    matrix[:3, 3] = centre - matrix[:3, :3] @ centre
-    return matrix
+    own = Candidate("result", matrix)
+    similarities = {"coarse": choice.similarity, "fine": choice.similarity} if choice.name == "mi" else {}
+    found = initialise(fixed, moving, given=(own,), clear_margin=0.0, **similarities)
+    mine = [c for c in found.candidates if turn_degrees(c.matrix, matrix) <= ELSEWHERE_DEGREES]
+    return margin_of(mine[0], found.candidates) if mine else -1.0

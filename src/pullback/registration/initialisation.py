@@ -6,6 +6,7 @@ and the winner starts the linear stage. Beyond its field of view the moving imag
 small overlap cannot look good.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,11 +62,19 @@ class Initialisation:
 
     @property
     def margin(self) -> float:
-        """How far the best candidate that ended elsewhere stays behind, as a share of the winner's score."""
-        others = [c.score for c in self.candidates[1:] if turn_degrees(c.matrix, self.chosen.matrix) > ELSEWHERE_DEGREES]
-        if not others or self.chosen.score <= 0:
-            return 1.0
-        return float(np.clip((self.chosen.score - max(others)) / self.chosen.score, 0.0, 1.0))
+        """How far the best candidate that ended in another pose stays behind the chosen one, as a share of its score.
+
+        1 if there is none; negative if another pose scored better (see `CLEAR_MARGIN`).
+        """
+        return margin_of(self.chosen, self.candidates)
+
+
+def margin_of(own: Candidate, candidates: Sequence[Candidate]) -> float:
+    """How far the best of the candidates in another pose stays behind `own`, as a share of its score, at most 1."""
+    others = [c.score for c in candidates if turn_degrees(c.matrix, own.matrix) > ELSEWHERE_DEGREES]
+    if not others:
+        return 1.0
+    return float(np.clip((own.score - max(others)) / max(abs(own.score), 1e-9), -1.0, 1.0))
 
 
 def geometry_of(volume: Volume) -> tuple[np.ndarray, np.ndarray, float]:

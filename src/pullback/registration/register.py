@@ -17,9 +17,9 @@ from pullback.registration.evidence import (
     View,
     flat_grid,
     look_through,
+    margin_over_rivals,
     overlap_of,
     similarity_through,
-    turned_ratio,
 )
 from pullback.registration.initialisation import (
     CLEAR_MARGIN,
@@ -50,8 +50,8 @@ OnProgress = Callable[[str, float, str], None]
 """Called with the stage, the share of it that is done, and a word."""
 
 LINEAR_CLASSES = {"translation": Translation, "rigid": Rigid, "similarity": Similarity, "affine": Affine}
-COARSE_OBJECT_VOXELS, EVIDENCE_OBJECT_VOXELS, TURNED_OBJECT_VOXELS = 40, 80, 20
-"""Resolutions, as the length of the fixed object in voxels: choice of the similarity, evidence, wrong turns."""
+COARSE_OBJECT_VOXELS, EVIDENCE_OBJECT_VOXELS = 40, 80
+"""Resolutions, as the length of the fixed object in voxels, at which the similarity is chosen and evidence gathered."""
 USEFUL_OVERLAP = 0.25
 """Overlap of the objects by headers from which "before" means the headers' alignment."""
 SURE_CORRELATION = 0.6
@@ -103,6 +103,9 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
     if plan.linear is not None:
         with work.stage(plan.linear.kind):
             matrix = _run_linear(work, choice, matrix)
+            revised = _reconsider(work, choice, matrix)
+            if revised is not choice:
+                choice, matrix = revised, _run_linear(work, revised, matrix)
     linear = _as_transform(matrix, plan, fixed.is_flat)
     field_, inverse_field = None, None
     if plan.deformable is not None:
@@ -159,6 +162,14 @@ def _choose(work: _Work, matrix: np.ndarray) -> Choice:
         return build("lncc", work.fixed, work.moving, why)
     why = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap: two contrasts"
     return build("mi", work.fixed, work.moving, why)
+
+
+def _reconsider(work: _Work, choice: Choice, matrix: np.ndarray) -> Choice:
+    """The similarity again, after the linear stage: from a poor start one contrast can look like two."""
+    if work.plan.similarity is not None or choice.name != "mi":
+        return choice
+    revised = _choose(work, matrix)
+    return choice if revised.name == choice.name else revised
 
 
 def _at(work: _Work, object_voxels: int) -> tuple[Volume, Volume]:
@@ -267,12 +278,14 @@ def _conclude(
     grid, region = flat_grid(work.fixed), _in_image(work.fixed)
     jacobian = summarise_jacobian(forward.jacobian_determinant(grid), region)
     consistency = inverse_consistency(forward, backward, grid, region)
-    coarse = _at(work, TURNED_OBJECT_VOXELS)
-    lifted = _lift(linear.matrix.numpy(), work.fixed.is_flat)
+    if initialisation is not None and "search" in work.plan.methods:
+        margin = initialisation.margin
+    else:
+        lifted = _lift(linear.matrix.numpy(), work.fixed.is_flat)
+        margin = margin_over_rivals(work.fixed, work.moving, choice, lifted)
     has_outline = work.fixed.has_background and work.moving.has_background
     evidence = Evidence(
-        margin=None if initialisation is None or len(initialisation.candidates) < 2 else initialisation.margin,
-        turned=turned_ratio(*coarse, choice.linear, lifted),
+        margin=margin,
         scales=tuple(float(s) for s in Affine(linear.matrix).decompose().scaling),
         overlap=overlap_of(fixed.foreground, view.foreground) if has_outline else None,
         view=float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0),

@@ -10,8 +10,8 @@ from pullback.metrics import Consistency, JacobianSummary
 
 GOOD, DOUBTFUL, FAILED = "good", "doubtful", "failed"
 
-CLEAR_MARGIN = 0.1
-"""Another pose that fits within this share as well makes a result doubtful."""
+CLEAR_MARGIN, HOPELESS_MARGIN = 0.1, -0.15
+"""Share of its score by which a result must beat every other pose, and the one at which it has plainly lost."""
 PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 """Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
 PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.7, 0.3
@@ -38,8 +38,7 @@ class Evidence:
     """What a verdict is based on.
 
     Attributes:
-        margin: How far other poses that were searched stay behind the chosen start, 0 to 1; None if none was searched.
-        turned: Similarity after turning the result the wrong way, over its own, at best; above 1 the wrong way is better.
+        margin: How far every other pose stays behind, as a share of the result's score; negative if one is better.
         scales: Scale factors of the linear part along its axes.
         overlap: Dice of the two foregrounds after registration; None where an image has no background.
         view: Share of the fixed object that the map sends into the moving field of view.
@@ -48,8 +47,7 @@ class Evidence:
         consistency: There and back.
     """
 
-    margin: float | None
-    turned: float
+    margin: float
     scales: tuple[float, ...]
     overlap: float | None
     view: float
@@ -79,8 +77,8 @@ def _failures(e: Evidence) -> Iterator[str]:
         yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
     if e.overlap is not None and e.overlap < HOPELESS_OVERLAP:
         yield f"the objects hardly overlap (Dice {e.overlap:.2f} of their outlines)"
-    if e.turned > 1:
-        yield f"turned the wrong way the images agree better ({e.turned:.2f} times)"
+    if e.margin < HOPELESS_MARGIN:
+        yield f"another pose fits better (by {-100 * e.margin:.0f} %)"
     if e.largest_stretch > HOPELESS_SCALE:
         yield f"the linear part stretches by a factor of {e.largest_stretch:.2f}"
     if e.jacobian.percent_nonpositive > HOPELESS_FOLDS_PERCENT:
@@ -88,10 +86,10 @@ def _failures(e: Evidence) -> Iterator[str]:
 
 
 def _doubts(e: Evidence) -> Iterator[str]:
-    if e.margin is not None and e.margin < CLEAR_MARGIN:
+    if 0 <= e.margin < CLEAR_MARGIN:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
-    if 1 - CLEAR_MARGIN < e.turned <= 1:
-        yield f"turned the wrong way the images agree nearly as well ({e.turned:.2f} times)"
+    if HOPELESS_MARGIN <= e.margin < 0:
+        yield f"another pose, far from the headers' orientation, fits as well (by {-100 * e.margin:.0f} % better)"
     if HOPELESS_VIEW <= e.view < PLAUSIBLE_VIEW:
         yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
     if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP:

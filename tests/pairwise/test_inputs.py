@@ -1,0 +1,96 @@
+"""Whatever holds the images, the result is the same; words that are wrong are refused with a hint."""
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import phantoms
+import pullback as pb
+from pullback.io.simpleitk import to_simpleitk
+from pullback.transforms import Affine, DisplacementField
+
+QUICK = {"model": "affine", "initial": "header"}
+
+
+def as_nibabel(image: pb.Image) -> nibabel.Nifti1Image:
+    return nibabel.Nifti1Image(image.tensor[0].numpy(), image.grid.voxel_to_world.numpy())
+
+
+def as_path(image: pb.Image, path) -> str:
+    pb.write_image(path, image)
+    return str(path)
+
+
+@pytest.fixture
+def forms(tmp_path):
+    return {
+        "nibabel": as_nibabel,
+        "path": lambda image: as_path(image, tmp_path / f"{id(image)}.nii.gz"),
+        "nrrd": lambda image: as_path(image, tmp_path / f"{id(image)}.nrrd"),
+    }
+
+
+@pytest.mark.parametrize("form", ["nibabel", "path", "nrrd"])
+def test_every_form_of_image_gives_the_same_map(form: str, forms):
+    reference = phantoms.quick()
+    found = phantoms.register(*(forms[form](i) for i in (phantoms.head(), phantoms.plain_scan()[0])), **QUICK)
+    assert phantoms.gaps_mm(found.fixed_to_moving, reference.fixed_to_moving, phantoms.head()).max() < 0.01
+
+
+def test_arrays_are_registered_in_their_own_voxels():
+    fixed = phantoms.slice_of_head().tensor[0].numpy()
+    moving = np.roll(fixed, (3, -2), axis=(0, 1))
+    found = phantoms.register(fixed, torch.from_numpy(moving), model="rigid", initial="header")
+    np.testing.assert_allclose(found.fixed_to_moving.matrix[:2, 2], [3, -2], atol=0.1)
+
+
+def test_warp_takes_labels_by_any_name():
+    found, labels = phantoms.deformable(), phantoms.deformable().pair.moving_labels
+    plain = found.warp(labels, interpolation="nearest")
+    assert isinstance(plain, pb.LabelMap)
+    assert plain.grid == found.pair.fixed.grid
+    assert set(plain.labels) <= set(labels.labels)
+    array = nibabel.Nifti1Image(labels.tensor[0].numpy(), labels.grid.voxel_to_world.numpy())
+    assert torch.equal(found.warp(array, interpolation="nearest").tensor, plain.tensor)
+    assert isinstance(found.warp(array, interpolation="label"), pb.LabelMap)
+    assert isinstance(found.warp(), pb.Image)
+    with pytest.raises(ValueError, match="average labels"):
+        found.warp(labels, interpolation="linear")
+
+
+def test_the_inverse_is_the_other_map():
+    found, points = phantoms.deformable(), phantoms.points_in(phantoms.head())
+    assert torch.equal((~found.fixed_to_moving)(points), found.moving_to_fixed(points))
+    back = found.moving_to_fixed(found.fixed_to_moving(points))
+    assert torch.linalg.vector_norm(back - points, dim=1).mean() < 0.1 * phantoms.SPACING_MM
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"model": "afine"}, "Did you mean 'affine'"),
+        ({"similarity": "nc"}, "Did you mean 'ncc'"),
+        ({"preset": "brian"}, "Did you mean 'brain'"),
+        ({"initial": "centr"}, "Did you mean 'centre'"),
+        ({"initial": ["none", "header"]}, "stands alone"),
+        ({"device": "gpu"}, "`device` is 'gpu'"),
+        ({"smoothness": float("nan")}, "`smoothness` is nan"),
+        ({"smoothness": -1.0}, "`smoothness` is -1"),
+        ({"threads": 0}, "`threads` is 0"),
+        ({"threads": 999}, "`threads` is 999"),
+        ({"channel_weights": [1, 2]}, "channel"),
+        ({"channel_weights": [float("nan")]}, "channel"),
+        ({"channel_weights": [0]}, "channel"),
+        ({"initial": Affine(np.eye(3))}, "has 2 dimensions"),
+        ({"initial": DisplacementField(torch.zeros(3, 4, 4, 4), pb.Grid.from_spacing((4, 4, 4)))}, "is not linear"),
+    ],
+)
+def test_what_is_not_understood_is_refused(option: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        phantoms.register(phantoms.head(), phantoms.plain_scan()[0], **option)
+
+
+def test_two_dimensions_do_not_go_with_three():
+    with pytest.raises(ValueError, match="both must be 2-D or both 3-D"):
+        phantoms.register(phantoms.head(), phantoms.slice_of_head())

@@ -1,0 +1,99 @@
+"""The verdict: good on what is right, never good on what is wrong."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import ndimage
+
+import phantoms
+from examples import noise
+from pullback.data import Image
+from pullback.metrics import Consistency, JacobianSummary
+from pullback.registration.verdict import Evidence, judge
+from pullback.transforms import Affine
+
+SOUND = Evidence(
+    margin=0.5,
+    turned=0.5,
+    scales=(1.0, 1.1, 0.9),
+    overlap=0.95,
+    view=1.0,
+    gain=0.2,
+    jacobian=JacobianSummary(0.5, 2.0, 0, 0.0, 0.1),
+    consistency=Consistency(0.01, 0.1, 0.01, 0.1),
+)
+
+
+def blobs(seed: int) -> Image:
+    """Smooth random shapes within background: an unrelated object."""
+    grid = phantoms.head().grid
+    field = ndimage.gaussian_filter(noise(*grid.shape, seed=seed).numpy(), 4)
+    return Image(torch.from_numpy(field * (field > 0.01) * 1e4)[None], grid)
+
+
+@pytest.mark.parametrize("model", ["rigid", "deformable"])
+def test_noise_is_not_called_good(model: str):
+    static = Image(noise(1, *phantoms.SHAPE_3D, seed=1), phantoms.head().grid)
+    assert phantoms.register(phantoms.head(), static, model=model, preset="fast").verdict.value != "good"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_unrelated_objects_are_not_called_good(seed: int):
+    assert phantoms.register(phantoms.head(), blobs(seed), model="affine").verdict.value != "good"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("model", ["rigid", "deformable"])
+def test_a_start_upside_down_is_not_called_good(axis: int, model: str):
+    moving, truth = phantoms.plain_scan()
+    turned = Affine.from_parts(rotation=[math.pi if a == axis else 0.0 for a in range(3)])
+    found = phantoms.register(phantoms.head(), moving, model=model, initial=truth @ turned, preset="fast")
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head()).mean() > 10
+    assert found.verdict.value != "good"
+
+
+def test_forward_and_backward_agree_and_nothing_folds():
+    evidence = phantoms.deformable().result.evidence
+    assert evidence.consistency.mean_voxels < 0.1
+    assert evidence.jacobian.num_nonpositive == 0
+    assert evidence.jacobian.minimum > 0
+    assert evidence.gain > 0
+
+
+def test_sound_evidence_is_good():
+    assert judge(SOUND).value == "good"
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "reason"),
+    [
+        ({"margin": None}, "good", ""),
+        ({"margin": 0.05}, "doubtful", "another pose"),
+        ({"turned": 0.95}, "doubtful", "turned the wrong way"),
+        ({"turned": 1.2}, "failed", "turned the wrong way"),
+        ({"scales": (1.7, 1, 1)}, "doubtful", "stretches"),
+        ({"scales": (0.3, 1, 1)}, "failed", "stretches"),
+        ({"overlap": None}, "good", ""),
+        ({"overlap": 0.6}, "doubtful", "overlap little"),
+        ({"overlap": 0.1}, "failed", "hardly overlap"),
+        ({"view": 0.4}, "doubtful", "inside the moving image"),
+        ({"view": 0.1}, "failed", "inside the moving image"),
+        ({"gain": -0.01}, "doubtful", "agree less"),
+        ({"jacobian": JacobianSummary(-0.1, 2.0, 3, 0.01, 0.1)}, "doubtful", "folds in 3 voxels"),
+        ({"jacobian": JacobianSummary(-0.1, 2.0, 300, 2.0, 0.1)}, "failed", "folds in 2.00 %"),
+        ({"consistency": Consistency(0.5, 1, 0.5, 1)}, "doubtful", "inverse misses"),
+    ],
+)
+def test_each_piece_of_evidence_counts(change: dict, value: str, reason: str):
+    verdict = judge(replace(SOUND, **change))
+    assert verdict.value == value
+    assert reason in verdict.reasons[0]
+
+
+def test_failures_come_before_doubts():
+    verdict = judge(replace(SOUND, margin=0.0, view=0.1))
+    assert verdict.value == "failed"
+    assert len(verdict.reasons) == 2
+    assert "another pose" in verdict.reasons[1]

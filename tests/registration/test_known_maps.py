@@ -1,0 +1,105 @@
+"""Known maps are recovered, by every model, from every start, with every similarity, in 2-D and 3-D."""
+
+import math
+
+import pytest
+import torch
+
+import phantoms
+from pullback.data import Image
+from pullback.transforms import Affine, DisplacementField, Rigid, Similarity, chain
+
+VOXEL_MM = phantoms.SPACING_MM
+
+
+@pytest.mark.parametrize(("model", "kind"), [("rigid", Rigid), ("similarity", Similarity), ("affine", Affine)])
+@pytest.mark.parametrize("fixed", [phantoms.head(), phantoms.slice_of_head()], ids=["3-D", "2-D"])
+def test_linear_models_recover_their_kind_of_map(model: str, kind: type, fixed: Image):
+    truth = phantoms.truth_of(model, fixed.grid.num_dims)
+    found = phantoms.register(fixed, phantoms.seen_by(fixed, truth), model=model, initial="header")
+    assert type(found.fixed_to_moving) is kind
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).max() < 0.3 * VOXEL_MM
+    assert found.verdict.value == "good"
+
+
+def test_the_deformable_model_recovers_a_deformation():
+    found, truth = phantoms.deformable(), phantoms.other_scan()[1]
+    after = phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head())
+    linear = phantoms.gaps_mm(found.result.linear, truth, phantoms.head())
+    assert after.mean() < 0.75 * linear.mean()
+    assert after.mean() < VOXEL_MM / 2
+    assert after.quantile(0.95) < VOXEL_MM
+    assert found.verdict.value == "good"
+
+
+def test_the_deformable_model_recovers_a_deformation_in_2d():
+    fixed = phantoms.slice_of_head()
+    points = fixed.grid.centres().movedim(-1, 0)
+    bump = 5 * torch.exp(-(points[0] ** 2 + (points[1] - 10) ** 2) / 900)
+    truth = DisplacementField(torch.stack([bump, -bump]), fixed.grid)
+    moving = phantoms.seen_by(fixed, truth, 1.7)
+    found = phantoms.register(fixed, moving, initial="header")
+    gaps = phantoms.gaps_mm(found.fixed_to_moving, truth, fixed)
+    assert gaps.mean() < 1.0
+    assert gaps.mean() < phantoms.gaps_mm(found.result.linear, truth, fixed).mean()
+    assert found.result.evidence.jacobian.num_nonpositive == 0
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_the_search_finds_an_object_upside_down(axis: str):
+    turned = Affine.from_parts(
+        rotation=[math.pi if a == axis else 0.0 for a in "xyz"], translation_mm=(20.0, 5.0, -12.0)
+    )
+    truth = chain(turned, phantoms.truth_of("rigid"))
+    found = phantoms.register(phantoms.head(), phantoms.seen_by(phantoms.head(), truth), model="rigid")
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head()).max() < 0.3 * VOXEL_MM
+    assert found.verdict.value == "good"
+
+
+def test_the_search_finds_a_slice_upside_down():
+    truth = Affine.from_parts(rotation=[math.pi - 0.1], translation_mm=(11.0, -7.0), num_dims=2)
+    fixed = phantoms.slice_of_head()
+    found = phantoms.register(fixed, phantoms.seen_by(fixed, truth), model="rigid")
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).max() < 1.0
+
+
+@pytest.mark.parametrize("similarity", ["mse", "ncc", "lncc", "mi"])
+@pytest.mark.parametrize("fixed", [phantoms.head(), phantoms.slice_of_head()], ids=["3-D", "2-D"])
+def test_every_similarity_registers(similarity: str, fixed: Image):
+    truth = phantoms.truth_of("affine", fixed.grid.num_dims)
+    moving = phantoms.seen_by(fixed, truth)
+    found = phantoms.register(fixed, moving, similarity=similarity, preset="fast", initial="header")
+    assert found.result.similarity.name == similarity
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).mean() < VOXEL_MM / 2
+    assert found.result.evidence.jacobian.num_nonpositive == 0
+
+
+def test_inverted_contrast_is_registered_by_mutual_information():
+    moving, truth = phantoms.plain_scan()
+    inverted = phantoms.with_values(moving, torch.where(moving.tensor > 1, 260 - moving.tensor, 0.0))
+    found = phantoms.register(phantoms.head(), inverted, model="affine")
+    assert found.result.similarity.name == "mi"
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head()).mean() < VOXEL_MM / 2
+    assert found.verdict.value != "failed"
+
+
+@pytest.mark.parametrize("initial", ["header", "centre", "moments", "search", ["header", "centre"]])
+def test_every_start_finds_a_near_pose(initial):
+    moving, truth = phantoms.plain_scan()
+    found = phantoms.register(phantoms.head(), moving, model="affine", initial=initial)
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head()).mean() < VOXEL_MM / 2
+    assert found.result.initialisation is not None
+
+
+def test_a_given_transform_starts_as_it_is():
+    moving, truth = phantoms.plain_scan()
+    found = phantoms.register(phantoms.head(), moving, model="affine", initial=truth)
+    assert found.result.initialisation is None
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head()).mean() < VOXEL_MM / 2
+
+
+def test_none_with_deformable_leaves_the_affine_out():
+    found = phantoms.register(phantoms.head(), phantoms.head(), initial="none", preset="fast")
+    assert torch.equal(found.result.linear.matrix, torch.eye(4, dtype=torch.float64))
+    assert [entry.stage for entry in found.result.history] == ["deformable"] * len(found.result.history)
+    assert phantoms.gaps_mm(found.fixed_to_moving, found.result.linear, phantoms.head()).max() < 0.1

@@ -1,0 +1,146 @@
+"""The parts of the engine: derivatives of the frame, the schedule, regularities at work."""
+
+import numpy as np
+import pytest
+import torch
+
+import phantoms
+from pullback.data import Image, Pair
+from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, register
+from pullback.registration.linear import KINDS, Comparison, Frame, optimise
+from pullback.registration.schedule import fitting_levels
+from pullback.registration.volume import prepare
+from pullback.regularity import Bending, Diffusion, Gaussian
+from pullback.similarity import MSE, NCC
+from pullback.space import Grid
+
+START = np.array([[1.02, 0.1, 0.0, 4.0], [-0.1, 0.97, 0.05, -3.0], [0.02, 0.0, 1.01, 2.0], [0.0, 0.0, 0.0, 1.0]])
+FLAT_START = np.array([[1.0, 0, 0, 0], [0, 0.97, 0.2, -3.0], [0, -0.2, 1.01, 2.0], [0, 0, 0, 1.0]])
+NUM_FREE = {"translation": (3, 2), "rigid": (6, 3), "similarity": (7, 4), "affine": (12, 6)}
+
+
+def frame(kind: str, is_flat: bool) -> Frame:
+    return Frame(FLAT_START if is_flat else START, np.array([0.0 if is_flat else 5.0, -7, 3]), 50.0, kind, is_flat)
+
+
+@pytest.mark.parametrize("is_flat", [False, True], ids=["3-D", "2-D"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frame_has_the_right_freedom_and_derivative(kind: str, is_flat: bool):
+    f = frame(kind, is_flat)
+    size = len(f.directions())
+    assert size == NUM_FREE[kind][is_flat]
+    np.testing.assert_allclose(f.matrix(np.zeros(size)), f.start, atol=1e-12)
+    random = np.random.default_rng(0)
+    at, by_matrix = random.normal(size=size) * 4, random.normal(size=(3, 4))
+    steps = 1e-5 * np.eye(size)
+    numeric = [((f.matrix(at + s) - f.matrix(at - s))[:3] * by_matrix).sum() / 2e-5 for s in steps]
+    np.testing.assert_allclose(f.gradient(at, by_matrix), numeric, rtol=1e-6, atol=1e-6)
+    at_zero = [((f.matrix(s) - f.matrix(-s))[:3] * by_matrix).sum() / 2e-5 for s in steps]
+    np.testing.assert_allclose(f.gradient(np.zeros(size), by_matrix), at_zero, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["rigid", "similarity"])
+def test_rigid_frames_keep_angles(kind: str):
+    turned = Frame(np.eye(4), np.array([5.0, -7, 3]), 50.0, kind, False)
+    linear = turned.matrix(np.arange(1.0, len(turned.directions()) + 1))[:3, :3]
+    gram = linear.T @ linear
+    np.testing.assert_allclose(gram, gram[0, 0] * np.eye(3), atol=1e-12)
+    assert kind == "similarity" or gram[0, 0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("similarity", [MSE(), NCC()], ids=["mse", "ncc"])
+def test_a_comparison_has_the_right_derivative(similarity):
+    moving = prepare(phantoms.plain_scan()[0]).coarsen((2, 2, 2))
+    comparison = Comparison(prepare(phantoms.head()).coarsen((2, 2, 2)), moving, similarity)
+    f = Frame(np.eye(4), np.zeros(3), 50.0, "affine", False)
+    at = np.random.default_rng(0).normal(size=12)
+    value, by_matrix = comparison.value_and_gradient(f.matrix(at))
+    assert value == pytest.approx(comparison.value(f.matrix(at)))
+    steps = 0.02 * np.eye(12)
+    numeric = np.array([(comparison.value(f.matrix(at + s)) - comparison.value(f.matrix(at - s))) / 0.04 for s in steps])
+    assert np.linalg.norm(f.gradient(at, by_matrix) - numeric) < 0.03 * np.linalg.norm(numeric)
+
+
+def test_optimising_never_makes_it_worse():
+    comparison = Comparison(prepare(phantoms.head()), prepare(phantoms.plain_scan()[0]), NCC())
+    f = Frame(np.eye(4), np.zeros(3), 50.0, "rigid", False)
+    matrix, value, history = optimise(comparison, f, max_steps=5)
+    assert value >= comparison.value(np.eye(4))
+    assert value == pytest.approx(comparison.value(matrix), abs=1e-9)
+    assert history == sorted(history)
+    assert 1 <= len(history) <= 5
+
+
+def test_levels_average_less_along_coarse_axes():
+    grid = Grid.from_spacing((64, 64, 16), (1.0, 1.0, 4.0))
+    volume = prepare(Image(torch.rand(1, *grid.shape), grid))
+    assert Level(8, 1).factors(volume) == (8, 8, 2)
+    assert Level(2, 1).factors(volume) == (2, 2, 1)
+    flat = prepare(Image(torch.rand(1, 40, 50), Grid.from_spacing((40, 50), 2.0)))
+    assert Level(4, 1).factors(flat) == (1, 4, 4)
+
+
+def test_levels_too_coarse_to_see_anything_are_left_out():
+    volume = prepare(phantoms.head())
+    levels = (Level(8, 1), Level(4, 1), Level(2, 1), Level(1, 1))
+    assert [level.factor for level in fitting_levels(levels, volume)] == [2, 1]
+    assert [level.factor for level in fitting_levels((Level(16, 1),), volume)] == [16]
+
+
+def test_a_plateau_is_little_gain_over_a_window():
+    stop = Plateau(window=3, tolerance=0.1)
+    assert not stop.is_reached([0.0, 0.0, 0.0])
+    assert stop.is_reached([0.0, 0.0, 0.0, 0.05])
+    assert not stop.is_reached([0.0, 0.0, 0.0, 0.2])
+    assert stop.is_reached([0.0, 0.3, 0.2, 0.1, 0.0, 0.0])
+    assert not Plateau(3, -np.inf).is_reached([1.0, 0.5, 0.2, 0.0])
+
+
+def deform(*regularities, levels=(Level(2, 20), Level(1, 5)), stop=None):
+    plan = Plan(
+        methods=("header",),
+        similarity=lambda fixed, moving: build("ncc", fixed, moving, "for the test"),
+        linear=LinearPlan("rigid"),
+        deformable=DeformablePlan(levels=levels, regularities=regularities, stop=stop or Plateau()),
+    )
+    return register(Pair(phantoms.head(), phantoms.other_scan()[0]), plan)
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong"),
+    [
+        ((Gaussian(1.0, 0.3),), (Gaussian(3.0, 0.3),)),
+        ((Gaussian(1.0, 0.3),), (Gaussian(1.0, 1.2),)),
+        ((Gaussian(1.0, 0.3),), (Gaussian(1.0, 0.3), Diffusion(0.3))),
+        ((Gaussian(1.0, 0.3),), (Gaussian(1.0, 0.3), Bending(0.3))),
+    ],
+    ids=["fluid", "elastic", "diffusion", "bending"],
+)
+def test_more_regularity_means_less_spread_of_volumes(weak, strong):
+    loose, tight = deform(*weak), deform(*strong)
+    assert tight.evidence.jacobian.sd_log < loose.evidence.jacobian.sd_log
+
+
+def test_smoothness_on_the_command_line_widens_the_smoothing():
+    options = {"initial": "header", "preset": "fast"}
+    pair = phantoms.head(), phantoms.other_scan()[0]
+    spreads = [
+        phantoms.register(*pair, smoothness=s, **options).result.evidence.jacobian.sd_log for s in (0.7, 1.0, 2.0)
+    ]
+    assert spreads == sorted(spreads, reverse=True)
+
+
+def test_a_level_stops_where_it_gains_nothing_more():
+    patient, hasty = deform(Gaussian(), stop=Plateau(tolerance=-np.inf)), deform(Gaussian(), stop=Plateau(3, 10.0))
+    steps = [[len(h.values) for h in r.history if h.stage == "deformable"] for r in (patient, hasty)]
+    assert steps == [[20, 5], [4, 4]]
+    assert all("gained less than" in h.reason for h in hasty.history if h.stage == "deformable")
+
+
+def test_the_deformation_is_the_identity_at_its_edge_and_beyond():
+    field = phantoms.deformable().result.field
+    for axis in range(1, 4):
+        for end in (0, -1):
+            assert not field.displacement.select(axis, end).any()
+    far = torch.tensor([[1e4, 0.0, 0.0]], dtype=torch.float64)
+    assert torch.equal(field(far), far)
