@@ -131,6 +131,7 @@ class Table:
         settings: How the numbers were made.
         group: Key of the rows by which mean and spread are taken; None takes all rows together.
         expected: Rows that the whole run would have.
+        spread: Whether mean and spread mean anything for these rows.
     """
 
     def __init__(
@@ -143,9 +144,10 @@ class Table:
         settings: dict[str, Any],
         group: str | None = None,
         expected: int | None = None,
+        spread: bool = True,
     ) -> None:
         self.name, self.title, self.columns, self.folder = name, title, tuple(columns), folder
-        self.settings, self.group, self.expected = settings, group, expected
+        self.settings, self.group, self.expected, self.spread = settings, group, expected, spread
         self.rows: list[Row] = []
         self.remarks: list[str] = []
         self.meta = {
@@ -201,6 +203,8 @@ class Table:
 
     def _spread(self) -> list[str]:
         """Mean, standard deviation and range of each number, by group."""
+        if not self.spread:
+            return []
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(str(row.get(self.group, "all")) if self.group else "all", []).append(row)

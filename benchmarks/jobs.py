@@ -130,7 +130,7 @@ def labelled(name: str, fixed: dict[str, Path], moving: dict[str, Path], **optio
 def run_fresh(job: Job) -> dict[str, Any]:
     """Run one job in a fresh process; its answer, with the wall clock of the whole process."""
     start = time.perf_counter()
-    answer = next(iter(run_batch([job])))
+    [answer] = run_batch([job])
     return {**answer, "process_seconds": time.perf_counter() - start}
 
 

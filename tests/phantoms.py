@@ -3,9 +3,12 @@
 Everything here runs on one thread: results do not depend on it (a test says so), and small grids are no faster on more.
 """
 
+import contextlib
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,6 +21,9 @@ from pullback.data import Image, LabelMap
 from pullback.pairwise.other_scanner import OtherScanner, simulate
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, warp
+
+DRIVER = importlib.import_module("pullback.registration.register")
+"""The module, which the function of that name hides."""
 
 SPACING_MM = 3.0
 SHAPE_3D, SHAPE_2D = (40, 48, 36), (72, 84)
@@ -140,9 +146,17 @@ def quick() -> pb.Registration:
     return register(head(), plain_scan()[0], model="affine", initial="header")
 
 
-def register(fixed, moving, **options) -> pb.Registration:
-    """`pullback.register` on one thread."""
-    return pb.register(fixed, moving, **{"threads": 1, **options})
+def register(fixed, moving, *, judged: bool = False, **options) -> pb.Registration:
+    """`pullback.register` on one thread; unless `judged`, without the search for rivals of a start that was given."""
+    with contextlib.ExitStack() as stack:
+        if not judged:
+            stack.enter_context(no_rivals())
+        return pb.register(fixed, moving, **{"threads": 1, **options})
+
+
+def no_rivals():
+    """Leave out the search for other poses that the verdict makes (seconds), for tests that are not about it."""
+    return mock.patch.object(DRIVER, "margin_over_rivals", return_value=1.0)
 
 
 def with_values(image: Image, tensor: Tensor) -> Image:

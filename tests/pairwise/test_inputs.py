@@ -26,12 +26,13 @@ def as_path(image: pb.Image, path) -> str:
 def forms(tmp_path):
     return {
         "nibabel": as_nibabel,
+        "SimpleITK": lambda image: to_simpleitk(image.tensor.numpy(), image.grid, "the image"),
         "path": lambda image: as_path(image, tmp_path / f"{id(image)}.nii.gz"),
         "nrrd": lambda image: as_path(image, tmp_path / f"{id(image)}.nrrd"),
     }
 
 
-@pytest.mark.parametrize("form", ["nibabel", "path", "nrrd"])
+@pytest.mark.parametrize("form", ["nibabel", "SimpleITK", "path", "nrrd"])
 def test_every_form_of_image_gives_the_same_map(form: str, forms):
     reference = phantoms.quick()
     found = phantoms.register(*(forms[form](i) for i in (phantoms.head(), phantoms.plain_scan()[0])), **QUICK)

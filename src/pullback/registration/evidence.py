@@ -35,7 +35,8 @@ class View:
     Attributes:
         warped: ``(1, C, I, J, K)``.
         weights: ``(1, 1, I, J, K)``: voxels to compare.
-        inside: ``(I, J, K)`` bool: voxels that the map sends into the moving field of view.
+        inside: ``(I, J, K)`` bool: voxels that the map sends into the moving field of view; all of them if the moving
+            object is surrounded by background, which goes on beyond it.
         foreground: ``(I, J, K)`` bool: the moving foreground.
     """
 
@@ -61,7 +62,7 @@ def look_through(fixed: Volume, moving: Volume, transform: AbstractTransform) ->
         for points in points_of(flat_grid(fixed))
     ]
     sampled = torch.cat(parts, dim=1).reshape(-1, *shape)
-    inside = sampled[-1] > 0.5
+    inside = torch.ones(shape, dtype=torch.bool) if moving.has_background else sampled[-1] > 0.5
     weights = sampled[-2] if moving.weights is not None or not moving.has_background else torch.ones(shape)
     weights = weights if fixed.weights is None else weights * fixed.weights[0, 0]
     return View(sampled[None, :-3], weights[None, None].contiguous(), inside, sampled[-3] > 0.5)

@@ -14,6 +14,8 @@ from pullback.registration.volume import Volume
 from pullback.similarity import AbstractSimilarity
 
 KINDS = ("translation", "rigid", "similarity", "affine")
+SMALLEST_STEEPNESS = 1e-6
+"""Change of the similarity per mm below which a start counts as flat."""
 SMALLEST_OVERLAP = 0.05
 """A start that leaves a smaller share of the compared voxels inside the moving image has the worst score."""
 
@@ -205,17 +207,21 @@ def optimise(
         The best world matrix ``(4, 4)``, its similarity, and the similarity after each iteration.
     """
     history: list[float] = []
+    start = np.zeros(len(frame.directions()))
+    steepness = float(np.linalg.norm(frame.gradient(start, comparison.value_and_gradient(frame.start)[1])))
+    # With bounds, the first step of L-BFGS-B is the plain gradient: a thousandth of a mm for a similarity below 1, a gain
+    # so small that it stops there. In these units the first step is a mm.
+    scale = 1 / max(steepness, SMALLEST_STEEPNESS)
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         value, by_matrix = comparison.value_and_gradient(frame.matrix(parameters))
-        return -value, -frame.gradient(parameters, by_matrix)
+        return -scale * value, -scale * frame.gradient(parameters, by_matrix)
 
     def record(intermediate_result: optimize.OptimizeResult) -> None:
-        history.append(-float(intermediate_result.fun))
+        history.append(-float(intermediate_result.fun) / scale)
         if on_step is not None:
             on_step(history[-1])
 
-    start = np.zeros(len(frame.directions()))
     result = optimize.minimize(
         objective,
         start,
@@ -225,4 +231,4 @@ def optimise(
         callback=record,
         options={"maxiter": max_steps, "ftol": tolerance, "gtol": 1e-9, "maxcor": 10, "maxls": 10},
     )
-    return frame.matrix(result.x), -float(result.fun), history
+    return frame.matrix(result.x), -float(result.fun) / scale, history

@@ -97,6 +97,9 @@ def prepare(image: Image, mask: LabelMap | None = None, channel_weights: Sequenc
     grid = _lift_grid(reorientation.apply_to_grid(image.grid))
     tensor = reorientation.apply(image.tensor).to(torch.float32).reshape(1, -1, *grid.shape)
     weights = _weights(image, mask, reorientation, grid)
+    start, stop = _content_box(tensor)
+    tensor, grid = _crop_or_pad(tensor, start, stop), grid.crop(start, stop)
+    weights = None if weights is None else _crop_or_pad(weights, start, stop)
     foreground, channels, has_background = None, [], True
     for channel in tensor[0]:
         normalised, inside, constant = _normalise(channel.contiguous().numpy(), image.name)
@@ -143,6 +146,20 @@ def _lift_grid(grid: Grid) -> Grid:
     matrix = torch.eye(4, dtype=torch.float64)
     matrix[1:, 1:] = grid.voxel_to_world
     return Grid((1, *grid.shape), matrix)
+
+
+def _content_box(tensor: Tensor) -> tuple[list[int], list[int]]:
+    """First and last (exclusive) index along each axis of what is not padding, voxels at the lowest value of each channel.
+
+    Trimming it makes a result independent of how much empty space a file has around the object.
+    """
+    content = (tensor[0] != tensor[0].amin(dim=(1, 2, 3), keepdim=True)).any(dim=0).numpy()
+    start, stop = [0, 0, 0], list(content.shape)
+    if content.any():
+        for axis in range(3):
+            seen = np.flatnonzero(content.any(axis=tuple(a for a in range(3) if a != axis)))
+            start[axis], stop[axis] = int(seen[0]), int(seen[-1]) + 1
+    return start, stop
 
 
 def _weights(image: Image, mask: LabelMap | None, reorientation, grid: Grid) -> Tensor | None:
