@@ -27,17 +27,23 @@ WATCHED = ("OMP_", "GOMP_", "NUMBA_", "MKL_", "ITK_", "PULLBACK_")
 Row = dict[str, Any]
 
 
-def data_folder(*parts: str) -> Path:
-    """A folder of the development data; leaves with a clear word where it is absent.
+class DataAbsentError(SystemExit):
+    """The development data are not here: a reason to leave, but no failure."""
 
-    The data are ``../shared/data`` beside the repository, or wherever ``PULLBACK_DATA`` points.
+
+def data_folder(*parts: str) -> Path:
+    """A folder of the development data: in ``../shared/data`` beside the repository, or where ``PULLBACK_DATA`` points.
+
+    Raises:
+        DataAbsentError: If it is not there, after saying so; uncaught it ends the process with 0.
     """
     root = Path(os.environ.get("PULLBACK_DATA", REPOSITORY.parent / "shared" / "data"))
     folder = root.joinpath(*parts)
     if not folder.is_dir():
-        raise SystemExit(
+        print(
             f"skipped: '{folder}' is not here; put the development data there, or set PULLBACK_DATA to where they are."
         )
+        raise DataAbsentError(0)
     return folder
 
 

@@ -69,8 +69,8 @@ def main() -> None:
         expected=2 * len(tools) * len(cases),
     )
     for kinds in cases:
-        pair = Pair(*(in_geometry(image, kind) for image, kind in zip(images, kinds, strict=True)))
-        for row in _rows(pair):
+        fixed, moving = (in_geometry(image, kind) for image, kind in zip(images, kinds, strict=True))
+        for row in _rows(Pair(fixed, moving)):
             table.add({"case": " <- ".join(kinds), **row})
     worst = max(row["largest_percent"] for row in table.rows)
     table.remark(f"Largest difference of all: {worst:.2g} % of the range of intensities.")

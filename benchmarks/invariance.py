@@ -6,7 +6,7 @@ format.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -95,8 +95,8 @@ def _sets() -> list[Images]:
     native = [brains / f"{subject}_image.nii.gz" for subject in PAIR]
     whole = [heads / f"{subject}_image.nii.gz" for subject in PAIR]
     return [
-        Images("native-2mm", *native, native[0]),
-        Images("heads-2mm", *whole, heads / f"{PAIR[0]}_brain-mask.nii.gz"),
+        Images("native-2mm", native[0], native[1], native[0]),
+        Images("heads-2mm", whole[0], whole[1], heads / f"{PAIR[0]}_brain-mask.nii.gz"),
     ]
 
 
@@ -167,13 +167,12 @@ def _cropped(image: Image) -> tuple[Image, list[tuple[int, int]]]:
     return _bordered(image, [(-low, -high) for low, high in cuts]), cuts
 
 
-def _bordered(image: Image, borders: object) -> Image:
+def _bordered(image: Image, borders: Sequence[tuple[int, int]]) -> Image:
     """Zeros added at the ends of each axis; negative numbers cut."""
-    pairs = [tuple(pair) for pair in borders]
-    widths = [width for low, high in reversed(pairs) for width in (low, high)]
+    widths = [width for pair in reversed(borders) for width in pair]
     tensor = torch.nn.functional.pad(image.tensor, widths)
-    start = [-low for low, _ in pairs]
-    stop = [n + high for n, (_, high) in zip(image.grid.shape, pairs, strict=True)]
+    start = [-low for low, _ in borders]
+    stop = [n + high for n, (_, high) in zip(image.grid.shape, borders, strict=True)]
     return Image(tensor, image.grid.crop(start, stop))
 
 

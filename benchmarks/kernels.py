@@ -21,6 +21,7 @@ from torch import Tensor
 from common import Column, Table, parser_of
 from pullback import functional
 from pullback.functional import reference
+from pullback.functional.smooth import gaussian_taps
 from this_process import use_threads
 
 SHAPE = (160, 192, 160)
@@ -77,7 +78,7 @@ class Inputs:
     itk_field: SimpleITK.Image
 
     @property
-    def still(self) -> list[np.ndarray]:
+    def still(self) -> tuple[np.ndarray, ...]:
         """Positions of all voxels along each axis."""
         return np.meshgrid(*(np.arange(n, dtype=np.float32) for n in self.fixed.shape[2:]), indexing="ij")
 
@@ -115,7 +116,14 @@ def _inputs(shape: tuple[int, ...]) -> Inputs:
     field *= AMPLITUDE_VOXELS / functional.largest_length(field)
     vectors = np.ascontiguousarray(field[0].numpy().T)
     itk = [SimpleITK.GetImageFromArray(np.ascontiguousarray(image[0, 0].numpy().T)) for image in images]
-    return Inputs(*images, field, *itk, SimpleITK.GetImageFromArray(vectors.astype(np.float64), isVector=True))
+    return Inputs(
+        images[0],
+        images[1],
+        field,
+        itk[0],
+        itk[1],
+        SimpleITK.GetImageFromArray(vectors.astype(np.float64), isVector=True),
+    )
 
 
 def _copy(table: Table, inputs: Inputs, repeats: int) -> float:
@@ -232,7 +240,7 @@ def _smooth(inputs: Inputs) -> Iterator[Contender]:
     yield Contender(
         name, "pullback", lambda: functional.gaussian_smooth(field, SIGMA_VOXELS, out=out, scratch=scratch), 6, _first
     )
-    half = functional.smooth.gaussian_taps(SIGMA_VOXELS)
+    half = gaussian_taps(SIGMA_VOXELS)
     taps = torch.from_numpy(np.concatenate([half[:0:-1], half]))
 
     def by_torch() -> Tensor:
@@ -254,7 +262,7 @@ def _smooth(inputs: Inputs) -> Iterator[Contender]:
     yield Contender(
         name,
         "SimpleITK SmoothingRecursiveGaussian",
-        lambda: SimpleITK.SmoothingRecursiveGaussian(image, SIGMA_VOXELS),
+        lambda: SimpleITK.SmoothingRecursiveGaussian(image, [SIGMA_VOXELS] * 3),
         6,
         _from_itk,
         "recursive: another filter",
@@ -263,7 +271,8 @@ def _smooth(inputs: Inputs) -> Iterator[Contender]:
 
 def _correlation(inputs: Inputs) -> Iterator[Contender]:
     name, out = f"local correlation and its derivative, radius {RADIUS_VOXELS}", torch.empty_like(inputs.fixed)
-    fixed, moving, radii = inputs.fixed, inputs.moving, (RADIUS_VOXELS,) * 3
+    fixed, moving = inputs.fixed, inputs.moving
+    radii = (RADIUS_VOXELS, RADIUS_VOXELS, RADIUS_VOXELS)
     yield Contender(
         name,
         "pullback",
@@ -275,7 +284,7 @@ def _correlation(inputs: Inputs) -> Iterator[Contender]:
     def by_torch() -> Tensor:
         leaf = moving.clone().requires_grad_()
         reference.local_correlation(fixed, leaf, None, radii, 1e-3, True).sum().backward()
-        return leaf.grad
+        return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
     yield Contender(name, "PyTorch avg_pool3d, autograd", by_torch, 3, _first)
     f, m = fixed[0, 0].numpy(), moving[0, 0].numpy()

@@ -13,6 +13,7 @@ def use_threads(count: int) -> None:
     """
     torch.set_num_threads(count)
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
-    if count > numba.config.NUMBA_NUM_THREADS:
-        raise SystemExit(f"--threads {count}, but Numba has {numba.config.NUMBA_NUM_THREADS}; set NUMBA_NUM_THREADS.")
-    numba.set_num_threads(count)
+    try:
+        numba.set_num_threads(count)
+    except ValueError as error:
+        raise SystemExit(f"--threads {count}: {error}; set NUMBA_NUM_THREADS.") from None

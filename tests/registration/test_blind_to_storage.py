@@ -1,6 +1,5 @@
 """How a file stores an image changes nothing: orientation, cropping, padding, format; nor do threads and repetition."""
 
-import itertools
 from collections.abc import Callable
 
 import numba
@@ -87,7 +86,7 @@ def test_resaving_changes_nothing(plain, suffix: str, tmp_path):
     assert phantoms.gaps_mm(found, reference, phantoms.head()).max() < LIMIT_MM
 
 
-@pytest.mark.parametrize(("change", "side"), list(itertools.product((crop, pad), ("fixed", "moving"))))
+@pytest.mark.parametrize(("change", "side"), [(crop, "fixed"), (pad, "moving")])
 def test_the_full_search_is_blind_to_storage_too(change: Callable[[Image], Image], side: str):
     images = {"fixed": phantoms.head(), "moving": clean_scan()}
     images[side] = change(images[side])

@@ -32,19 +32,16 @@ def blobs(seed: int) -> Image:
     return Image(torch.from_numpy(field * (field > 0.01) * 1e4)[None], grid)
 
 
-@pytest.mark.parametrize("model", ["rigid", "deformable"])
-def test_noise_is_not_called_good(model: str):
+def test_noise_is_not_called_good():
     static = Image(noise(1, *phantoms.SHAPE_3D, seed=1), phantoms.head().grid)
-    assert phantoms.register(phantoms.head(), static, model=model, preset="fast").verdict.value != "good"
+    assert phantoms.register(phantoms.head(), static, preset="fast").verdict.value != "good"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_unrelated_objects_are_not_called_good(seed: int):
-    assert phantoms.register(phantoms.head(), blobs(seed), model="affine").verdict.value != "good"
+def test_unrelated_objects_are_not_called_good():
+    assert phantoms.register(phantoms.head(), blobs(1), model="affine").verdict.value != "good"
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("model", ["rigid", "deformable"])
+@pytest.mark.parametrize(("axis", "model"), [(0, "rigid"), (1, "rigid"), (2, "deformable")])
 def test_a_start_upside_down_is_not_called_good(axis: int, model: str):
     moving, truth = phantoms.plain_scan()
     turned = Affine.from_parts(rotation=[math.pi if a == axis else 0.0 for a in range(3)])

@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Resample an image onto a grid, or move points, through one or more transforms.
 
-    As with antsApplyTransforms, a warp is listed before the affine that follows it. Points go the other way than images:
-    fixed_to_moving takes points of the fixed image to the moving image.
+    As with antsApplyTransforms, a warp is listed before the affine that follows it. Points go the other way than
+    images: fixed_to_moving takes points of the fixed image to the moving image.
     """
     if (image is None) == (points is None):
         raise ValueError("Give either --image (with --to) or --points.")

@@ -26,7 +26,11 @@ def describe(path: Path) -> list[str]:
     if path.suffix.lower() in TRANSFORM_SUFFIXES:
         return describe_transform(read_transform(path))
     try:
-        return describe_image(read_image(path))
+        image = read_image(path)
+        nifti = image.header.get("nifti")
+        if nifti is not None and nifti.get_intent()[0] == "vector":
+            return describe_transform(read_transform(path))
+        return describe_image(image)
     except ValueError as image_error:
         try:
             return describe_transform(read_transform(path))

@@ -1,7 +1,7 @@
 """The command line: ``pullback register | apply | jacobian | info | demo``.
 
-Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own verdict,
-130 interrupted. Each error is one line on standard error.
+Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own
+verdict, 130 interrupted. Each error is one line on standard error.
 """
 
 import sys

@@ -25,7 +25,12 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
 
 @contextmanager
 def _bar() -> Iterator[OnProgress]:
-    columns = (TextColumn("{task.description:<14}"), BarColumn(), TextColumn("{task.fields[word]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        TextColumn("{task.fields[word]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks: dict[str, int] = {}
 

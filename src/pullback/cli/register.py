@@ -32,7 +32,9 @@ def command(
     moving_mask: Annotated[Path | None, typer.Option(help=MASK)] = None,
     fixed_labels: Annotated[Path | None, typer.Option(help="Labels to score, not to steer by.")] = None,
     moving_labels: Annotated[Path | None, typer.Option(help="Labels to score, not to steer by.")] = None,
-    fixed_points: Annotated[Path | None, typer.Option(help="Landmarks to score: csv with x,y,z in world RAS mm.")] = None,
+    fixed_points: Annotated[
+        Path | None, typer.Option(help="Landmarks to score: csv with x,y,z in world RAS mm.")
+    ] = None,
     moving_points: Annotated[Path | None, typer.Option(help="Landmarks that correspond to them.")] = None,
     channel_weights: Annotated[str | None, typer.Option(help="Factors of the channels, such as 1,0.5.")] = None,
     lps: Annotated[bool, typer.Option("--lps", help="The points are in ITK's LPS mm.")] = False,
@@ -92,4 +94,6 @@ def _numbers(text: str | None) -> list[float] | None:
     try:
         return [float(word) for word in text.split(",")]
     except ValueError:
-        raise ValueError(f"`--channel-weights` is '{text}', but numbers with commas are needed, such as 1,0.5.") from None
+        raise ValueError(
+            f"`--channel-weights` is '{text}', but numbers with commas are needed, such as 1,0.5."
+        ) from None

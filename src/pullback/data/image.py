@@ -28,8 +28,8 @@ class AbstractVoxels:
     def __post_init__(self) -> None:
         if tuple(self.tensor.shape[1:]) != self.grid.shape:
             raise ValueError(
-                f"`tensor` has shape {tuple(self.tensor.shape)}, but (C, {', '.join(map(str, self.grid.shape))}) is needed "
-                "to fit the grid; add a channel axis with `tensor[None]`."
+                f"`tensor` has shape {tuple(self.tensor.shape)}, but (C, {', '.join(map(str, self.grid.shape))}) is "
+                "needed to fit the grid; add a channel axis with `tensor[None]`."
             )
 
     @property

@@ -66,5 +66,7 @@ class Pair:
                 raise ValueError(f"{side.capitalize()} {kind} came without {other} {kind}; give both or neither.")
         points = getattr(self, f"{side}_points")
         if points is not None and points.coordinates.shape[1] != self.fixed.grid.num_dims:
-            raise ValueError(f"The {side} points have {points.coordinates.shape[1]} coordinates, the images "
-                             f"{self.fixed.grid.num_dims} dimensions.")
+            raise ValueError(
+                f"The {side} points have {points.coordinates.shape[1]} coordinates, the images "
+                f"{self.fixed.grid.num_dims} dimensions."
+            )

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pullback.functional import reference
-from pullback.functional.lifting import as_array, empty_like_shape, has_kernels, lift_field, lift_volumes
+from pullback.functional.lifting import as_array, empty_like_shape, has_kernels, lift_field
 from pullback.kernels import derivatives
 
 

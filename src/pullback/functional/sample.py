@@ -122,6 +122,8 @@ def warp(
 
 
 def _run_warp(image: Tensor, field: Tensor, matrix: np.ndarray, fill: float | None, out: Tensor) -> None:
+    if not np.isfinite(matrix).all():  # the compiled loop would read outside of the image
+        raise ValueError("`matrix` holds NaN or infinite numbers.")
     target = out.numpy()
     for b in range(image.shape[0]):
         for c in range(image.shape[1]):

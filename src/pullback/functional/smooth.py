@@ -61,8 +61,9 @@ def gaussian_smooth(
         return result if out is None else out.copy_(result)
     out = empty_like_shape(*volumes.shape) if out is None else out
     scratch = empty_like_shape(*volumes.shape) if scratch is None else scratch
-    _run_smooth(lifted, [_pad_for_kernels(half) for half in taps], lift_volumes(scratch, num_dims),
-                lift_volumes(out, num_dims))
+    _run_smooth(
+        lifted, [_pad_for_kernels(half) for half in taps], lift_volumes(scratch, num_dims), lift_volumes(out, num_dims)
+    )
     return out
 
 

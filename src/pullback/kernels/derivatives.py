@@ -10,7 +10,7 @@ FAST = {"contract", "nsz"}
 
 @njit(parallel=True, cache=True, fastmath=FAST)
 def multiply_by_gradient(values, image, out):
-    """``out[c] = values * d image / d x_c`` by central differences, one-sided zero at the edges; `out` is (3, I, J, K)."""
+    """``out[c] = values * d image / d x_c`` by central differences; `out` is ``(3, I, J, K)``."""
     size_i, size_j, size_k = image.shape
     v, m = values.reshape(-1), image.reshape(-1)
     o = out.reshape(-1)

@@ -20,9 +20,7 @@ neighbours together at its own centre, so that an unmoved label map stays as it 
 
 @njit(inline="always")
 def _is_inside(x, y, z, shape):
-    return (
-        (x >= -0.5) & (x < shape[0] - 0.5) & (y >= -0.5) & (y < shape[1] - 0.5) & (z >= -0.5) & (z < shape[2] - 0.5)
-    )
+    return (x >= -0.5) & (x < shape[0] - 0.5) & (y >= -0.5) & (y < shape[1] - 0.5) & (z >= -0.5) & (z < shape[2] - 0.5)
 
 
 @njit(inline="always")

@@ -20,9 +20,7 @@ def _sum_row(padded, radius, out, at, n):
     if radius == 2:
         for k in range(n):
             e = U8(k)
-            out[at + e] = (
-                padded[e] + padded[e + U8(1)] + padded[e + U8(2)] + padded[e + U8(3)] + padded[e + U8(4)]
-            )
+            out[at + e] = padded[e] + padded[e + U8(1)] + padded[e + U8(2)] + padded[e + U8(3)] + padded[e + U8(4)]
         return
     for k in range(n):
         out[at + U8(k)] = padded[centre + U8(k)]

@@ -112,8 +112,8 @@ def register(
     """Register the moving image to the fixed image.
 
     Args:
-        fixed, moving: Paths, NumPy arrays, torch tensors, nibabel or SimpleITK images, or :class:`pullback.Image`; 2-D or
-            3-D, any orientation and spacing.
+        fixed, moving: Paths, NumPy arrays, torch tensors, nibabel or SimpleITK images, or :class:`pullback.Image`;
+            2-D or 3-D, any orientation and spacing.
         model: ``rigid``, ``similarity``, ``affine`` or ``deformable`` (which includes the affine).
         initial: Where to start: ``header`` (the files' world coordinates), ``centre`` (of mass), ``moments`` (principal
             axes with all flips), ``search`` (over rotations), ``none`` (the identity; with ``deformable`` the affine is
@@ -158,7 +158,7 @@ def register(
         "device": device,
         "seed": seed,
     }
-    plan = plan_from_words(**words, num_dims=pair.fixed.grid.num_dims)
+    plan = plan_from_words(**words, num_dims=pair.fixed.grid.num_dims, num_channels=pair.fixed.num_channels)
     read_seconds = time.perf_counter() - start
     result = run(pair, plan, on_progress=on_progress)
     result.seconds["read"] = round(read_seconds, 3)

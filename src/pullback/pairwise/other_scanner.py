@@ -75,7 +75,7 @@ def _true_map(grid: Grid, scanner: OtherScanner, random: torch.Generator) -> Abs
 
 
 def _grid_around(fixed: Grid, truth: AbstractTransform, scanner: OtherScanner) -> Grid:
-    """A grid that covers the moved field of view, stored as left, posterior and superior-to-inferior, a little oblique."""
+    """A grid that covers the moved field of view, stored in another order, a little oblique."""
     tilt = Affine.from_parts(rotation=(0.1, 0.05, -0.08)).linear
     flips = torch.tensor([[-1.0, 0, 0], [0, 0, -1.0], [0, -1.0, 0]], dtype=torch.float64)
     direction = tilt @ flips
@@ -87,7 +87,7 @@ def _grid_around(fixed: Grid, truth: AbstractTransform, scanner: OtherScanner) -
 
 
 def _smooth_noise(shape: tuple[int, ...], channels: int, width: float, random: torch.Generator) -> Tensor:
-    """Smooth random fields ``(channels, *shape)`` with largest absolute value 1; `width` as a share of the longest axis.
+    """Smooth random fields ``(channels, *shape)`` of largest value 1; `width` is a share of the longest axis.
 
     They are made on a coarse copy of the grid and interpolated, since they have no detail.
     """

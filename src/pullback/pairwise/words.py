@@ -39,6 +39,7 @@ def plan_from_words(
     device: str = "auto",
     seed: int = 0,
     num_dims: int = 3,
+    num_channels: int = 1,
 ) -> Plan:
     """Build a plan. The meaning of each word is in :func:`pullback.register`.
 
@@ -51,9 +52,12 @@ def plan_from_words(
     check_choice("preset", preset, tuple(PRESETS))
     if not np.isfinite(smoothness) or smoothness < 0:
         raise ValueError(f"`smoothness` is {smoothness}, but a number of 0 or more is needed (1 is the default).")
+    _check_weights(channel_weights, num_channels)
     methods, given = _start(initial, num_dims)
     from_identity = methods == ("none",) and not given
-    linear = None if from_identity and model == "deformable" else LinearPlan("affine" if model == "deformable" else model)
+    linear = (
+        None if from_identity and model == "deformable" else LinearPlan("affine" if model == "deformable" else model)
+    )
     return Plan(
         methods=methods,
         given=given,
@@ -64,6 +68,19 @@ def plan_from_words(
         device=_device(device),
         seed=seed,
     )
+
+
+def _check_weights(weights: Sequence[float] | None, num_channels: int) -> None:
+    if weights is None:
+        return
+    if len(weights) != num_channels:
+        raise ValueError(
+            f"`channel_weights` holds {len(weights)} numbers, but the images have {num_channels} channels."
+        )
+    if not np.isfinite(weights).all() or min(weights) < 0 or max(weights) == 0:
+        raise ValueError(
+            f"`channel_weights` is {list(weights)}, but finite numbers of 0 or more are needed, one of them above 0."
+        )
 
 
 def _builder(similarity: str) -> Callable[..., Choice] | None:
@@ -107,7 +124,9 @@ def _candidate(start: Start, num_dims: int) -> Candidate:
     else:
         transform, name = start, "given"
     if not isinstance(transform, AbstractLinear):
-        raise ValueError(f"The start '{name}' is not linear; start from its affine part and give the images as they are.")
+        raise ValueError(
+            f"The start '{name}' is not linear; start from its affine part and give the images as they are."
+        )
     if transform.num_dims != num_dims:
         raise ValueError(f"The start '{name}' has {transform.num_dims} dimensions, the images have {num_dims}.")
     matrix = np.eye(4)

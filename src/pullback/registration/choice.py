@@ -50,8 +50,8 @@ def correlation_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> flo
 def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:
     """The similarity of a name for a pair: ``mse``, ``ncc``, ``lncc`` or ``mi``.
 
-    The linear stage takes the local correlation with its sign, which draws harder; the deformable stage takes its square,
-    which deforms less for the same overlap (``docs/accuracy.md``).
+    The linear stage takes the local correlation with its sign, which draws harder; the deformable stage takes its
+    square, which deforms less for the same overlap (``docs/accuracy.md``).
     """
     if name == "lncc":
         return Choice(name, LNCC(), LNCC(squared=False), why)

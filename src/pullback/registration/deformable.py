@@ -1,10 +1,10 @@
 r"""The deformable stage: a diffeomorphism by composing small smooth updates, coarse to fine.
 
-With the current map $\phi = id + u$ on the fixed lattice, each step finds the direction v in which the similarity of the
-fixed image and $m \circ A \circ \phi \circ (id + v)$ grows, whose derivative is $\nabla (m \circ A \circ \phi)$, the
-gradient of the warped image itself; smooths it; makes its longest vector a set fraction of a voxel; and composes:
-$u \leftarrow v + u \circ (id + v)$. Updates fade to zero at the edges of the lattice, so the map is the identity there
-and beyond. Why this and not a symmetric or a stationary-velocity model: ``docs/accuracy.md``.
+With the current map $\phi = id + u$ on the fixed lattice, each step finds the direction v in which the similarity of
+the fixed image and $m \circ A \circ \phi \circ (id + v)$ grows, whose derivative is $\nabla (m \circ A \circ \phi)$,
+the gradient of the warped image itself; smooths it; makes its longest vector a set fraction of a voxel; and composes:
+$u \leftarrow v + u \circ (id + v)$. Updates fade to zero at the edges of the lattice, so the map is the identity
+there and beyond. Why this and not a symmetric or a stationary-velocity model: ``docs/accuracy.md``.
 
 Reference:
     Vercauteren et al., Diffeomorphic demons, NeuroImage 45 (2009), doi:10.1016/j.neuroimage.2008.10.040;
@@ -79,7 +79,8 @@ def domain_of(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
     """The part of the fixed lattice where the deformation lives: around the object, with a margin.
 
     If the image has a constant background that is the foreground of both images within the field of view; else the
-    whole field of view. The bounds are multiples of `LATTICE_VOXELS` from the world's origin, so that cropping or padding a file changes nothing.
+    whole field of view. The bounds are multiples of `LATTICE_VOXELS` from the world's origin, so that cropping or
+    padding a file changes nothing.
     """
     factors = Level(LATTICE_VOXELS, 0).factors(fixed)
     low, high = np.zeros(3), np.array(fixed.grid.shape) - 1.0

@@ -50,12 +50,14 @@ def look_through(fixed: Volume, moving: Volume, transform: AbstractTransform) ->
     """Resample everything about the moving volume through a transform."""
     moving_grid = flat_grid(moving)
     shape = fixed.grid.shape
-    layers = torch.cat([
-        moving.tensor[0],
-        moving.foreground[None].to(torch.float32),
-        torch.ones_like(moving.tensor[0, :1]) if moving.weights is None else moving.weights[0],
-        torch.ones_like(moving.tensor[0, :1]),
-    ])
+    layers = torch.cat(
+        [
+            moving.tensor[0],
+            moving.foreground[None].to(torch.float32),
+            torch.ones_like(moving.tensor[0, :1]) if moving.weights is None else moving.weights[0],
+            torch.ones_like(moving.tensor[0, :1]),
+        ]
+    )
     layers = layers[:, 0] if moving.is_flat else layers
     parts = [
         functional.sample(layers, moving_grid.to_voxel(transform.map_points(points)), fill=0.0)

@@ -1,9 +1,9 @@
 """Where to start: candidates from headers, centres of mass, second moments and a rotation search, scored and refined.
 
-The images are brought to a coarse resolution at which the fixed object is about twenty voxels long. There every candidate
-is scored, the best distinct ones are improved as rigid maps, the best of those as affine maps at twice the resolution,
-and the winner starts the linear stage. Beyond its field of view the moving image is taken for background here, so that a
-small overlap cannot look good.
+The images are brought to a coarse resolution at which the fixed object is about twenty voxels long. There every
+candidate is scored, the best distinct ones are improved as rigid maps, the best of those as affine maps at twice the
+resolution, and the winner starts the linear stage. Beyond its field of view the moving image is taken for background
+here, so that a small overlap cannot look good.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def margin_of(own: Candidate, candidates: Sequence[Candidate]) -> float:
 
 
 def geometry_of(volume: Volume) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre of mass of the foreground, its principal axes (right-handed columns, shortest first), its half length, mm."""
+    """Centre of mass of the foreground, principal axes (right-handed columns, shortest first), half length, in mm."""
     points = volume.grid.to_world(torch.nonzero(volume.foreground).to(torch.float64)).numpy()
     centre = points.mean(axis=0)
     values, axes = np.linalg.eigh(np.cov((points - centre).T))
@@ -141,7 +141,7 @@ def _pick(refined: list[Candidate], clear_margin: float) -> tuple[Candidate, tup
     upright = [c for c in ordered if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES]
     if upright and best.score - upright[0].score < clear_margin * abs(best.score):
         best = upright[0]
-    return best, tuple([best, *(c for c in ordered if c is not best)])
+    return best, (best, *(c for c in ordered if c is not best))
 
 
 def factors_for(volume: Volume, spacing_mm: float) -> tuple[int, ...]:

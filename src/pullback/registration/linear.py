@@ -177,7 +177,7 @@ class Frame:
 
 
 def _rotation_derivative(vector: np.ndarray, rotation: np.ndarray, axis: int) -> np.ndarray:
-    """d exp([v]x) / d v_axis (Gallego and Yezzi, 2015, doi:10.1007/s10851-014-0528-x)."""
+    """D exp([v]x) / d v_axis (Gallego and Yezzi, 2015, doi:10.1007/s10851-014-0528-x)."""
     unit = np.eye(3)[axis]
     square = float(vector @ vector)
     if square < 1e-16:
@@ -209,8 +209,8 @@ def optimise(
     history: list[float] = []
     start = np.zeros(len(frame.directions()))
     steepness = float(np.linalg.norm(frame.gradient(start, comparison.value_and_gradient(frame.start)[1])))
-    # With bounds, the first step of L-BFGS-B is the plain gradient: a thousandth of a mm for a similarity below 1, a gain
-    # so small that it stops there. In these units the first step is a mm.
+    # With bounds, the first step of L-BFGS-B is the plain gradient: a thousandth of a mm for a similarity below 1, a
+    # gain so small that it stops there. In these units the first step is a mm.
     scale = 1 / max(steepness, SMALLEST_STEEPNESS)
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:

@@ -10,6 +10,7 @@ from pullback.registration.schedule import Level, Plateau
 from pullback.registration.volume import Volume
 from pullback.regularity import AbstractRegularity, Gaussian
 
+
 @dataclass(frozen=True)
 class LinearPlan:
     """The linear stage.
@@ -31,8 +32,8 @@ class DeformablePlan:
 
     levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 10))
     regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(),))
-    optimiser: SteepestAscent = SteepestAscent()
-    stop: Plateau = Plateau()
+    optimiser: SteepestAscent = field(default_factory=SteepestAscent)
+    stop: Plateau = field(default_factory=Plateau)
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
         previous = fixed.grid.shape
         done = number / len(plan.object_voxels)
         frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
-        matrix, value, values = optimise(
+        matrix, _, values = optimise(
             Comparison(fixed, moving, choice.linear),
             frame,
             max_steps=plan.max_steps,

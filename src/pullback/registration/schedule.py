@@ -26,7 +26,9 @@ class Level:
         """Voxels to average along each axis: less along axes that are coarse already, never along a flat one."""
         spacing = volume.spacing_mm()
         finest = float(spacing.min())
-        return tuple(2 ** max(0, round(math.log2(self.factor * finest / s))) if math.isfinite(s) else 1 for s in spacing)
+        return tuple(
+            2 ** max(0, round(math.log2(self.factor * finest / s))) if math.isfinite(s) else 1 for s in spacing
+        )
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Plateau:
 
 def fitting_levels(levels: Sequence[Level], volume: Volume) -> tuple[Level, ...]:
     """The levels at which the volume is still large enough to see anything; the finest always stays."""
+
     def is_large(level: Level) -> bool:
         factors = level.factors(volume)
         return max(n // f for n, f in zip(volume.grid.shape, factors, strict=True)) >= SMALLEST_LEVEL_VOXELS
 
-    return tuple(level for level in levels[:-1] if is_large(level)) + (levels[-1],)
+    return (*(level for level in levels[:-1] if is_large(level)), levels[-1])

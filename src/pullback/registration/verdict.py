@@ -98,7 +98,7 @@ def _doubts(e: Evidence) -> Iterator[str]:
         yield f"the linear part stretches by a factor of {e.largest_stretch:.2f}"
     if e.gain < 0:
         yield f"the images agree less than before (similarity changed by {e.gain:.4f})"
-    if 0 < e.jacobian.num_nonpositive and e.jacobian.percent_nonpositive <= HOPELESS_FOLDS_PERCENT:
+    if e.jacobian.num_nonpositive > 0 and e.jacobian.percent_nonpositive <= HOPELESS_FOLDS_PERCENT:
         yield f"the map folds in {e.jacobian.num_nonpositive} voxels"
     if e.consistency.mean_voxels > CONSISTENT_VOXELS:
         yield f"the inverse misses by {e.consistency.mean_voxels:.2f} voxels on average"

@@ -1,7 +1,7 @@
 """What the engine works on: an image made comparable, always in three dimensions.
 
-A 2-D image becomes a volume with a first axis of one voxel, in a world with a first coordinate that nothing changes. The
-axes are reordered to be as near to RAS as they get, so that the storage order of a file cannot change a result.
+A 2-D image becomes a volume with a first axis of one voxel, in a world with a first coordinate that nothing changes.
+The axes are reordered to be as near to RAS as they get, so that the storage order of a file cannot change a result.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def prepare(image: Image, mask: LabelMap | None = None, channel_weights: Sequenc
     Args:
         image: The image.
         mask: Voxels to compare, on the same grid.
-        channel_weights: Factor of each channel, for similarities of intensities.
+        channel_weights: Factor of each channel, for similarities of intensities; a channel of weight 0 is left out.
 
     Raises:
         ValueError: If no channel of the image varies.
@@ -96,6 +96,9 @@ def prepare(image: Image, mask: LabelMap | None = None, channel_weights: Sequenc
     is_flat = image.grid.num_dims == 2
     grid = _lift_grid(reorientation.apply_to_grid(image.grid))
     tensor = reorientation.apply(image.tensor).to(torch.float32).reshape(1, -1, *grid.shape)
+    if channel_weights is not None:
+        heard = [n for n, weight in enumerate(channel_weights) if weight != 0]
+        tensor, channel_weights = tensor[:, heard], [channel_weights[n] for n in heard]
     weights = _weights(image, mask, reorientation, grid)
     start, stop = _content_box(tensor)
     tensor, grid = _crop_or_pad(tensor, start, stop), grid.crop(start, stop)
@@ -149,7 +152,7 @@ def _lift_grid(grid: Grid) -> Grid:
 
 
 def _content_box(tensor: Tensor) -> tuple[list[int], list[int]]:
-    """First and last (exclusive) index along each axis of what is not padding, voxels at the lowest value of each channel.
+    """First and last (exclusive) index along each axis of what is not padding (the lowest value of each channel).
 
     Trimming it makes a result independent of how much empty space a file has around the object.
     """

@@ -5,7 +5,7 @@ from abc import ABC
 from torch import Tensor
 
 
-class AbstractRegularity(ABC):
+class AbstractRegularity(ABC):  # noqa: B024 - every method has a meaning when it is not overridden
     """Fields are ``(B, D, *shape)`` in voxels. What a subclass does not override leaves everything as it is."""
 
     def smooth_update(self, update: Tensor, scratch: Tensor) -> Tensor:

@@ -24,10 +24,7 @@ class Diffusion(AbstractRegularity):
     def energy(self, displacement: Tensor) -> Tensor:
         """See the class."""
         num_dims = displacement.ndim - 2
-        total = sum(
-            displacement.diff(dim=axis).square().flatten(1).sum(dim=1)
-            for axis in range(2, 2 + num_dims)
-        )
+        total = sum(displacement.diff(dim=axis).square().flatten(1).sum(dim=1) for axis in range(2, 2 + num_dims))
         return self.weight * total / displacement[0, 0].numel()
 
     def force(self, displacement: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ class Gaussian(AbstractRegularity):
 
     def __init__(self, fluid_voxels: float = 1.7, elastic_voxels: float = 0.7) -> None:
         if fluid_voxels < 0 or elastic_voxels < 0:
-            raise ValueError(f"The widths of smoothing are {fluid_voxels} and {elastic_voxels}, but 0 or more is needed.")
+            raise ValueError(
+                f"The widths of smoothing are {fluid_voxels} and {elastic_voxels}, but 0 or more is needed."
+            )
         self.fluid_voxels, self.elastic_voxels = fluid_voxels, elastic_voxels
 
     def smooth_update(self, update: Tensor, scratch: Tensor) -> Tensor:

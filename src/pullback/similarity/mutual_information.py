@@ -11,10 +11,10 @@ TINY = 1e-12
 
 
 class MutualInformation(AbstractSimilarity):
-    r"""$\sum_{ab} p_{ab} \log \frac{p_{ab}}{p_a p_b}$ in nats, from all voxels, averaged over channels; 0 is no relation.
+    r"""$\sum_{ab} p_{ab} \log \frac{p_{ab}}{p_a p_b}$ in nats, averaged over channels; 0 is no relation.
 
-    The joint histogram is smoothed by cubic B-splines along both axes (Parzen windows), every voxel counts, and sums are
-    made in a fixed order, so the value does not depend on sampling, seeds or threads.
+    The joint histogram is smoothed by cubic B-splines along both axes (Parzen windows), every voxel counts, and sums
+    are made in a fixed order, so the value does not depend on sampling, seeds or threads.
 
     Args:
         num_bins: Bins along each axis.

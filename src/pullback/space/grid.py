@@ -64,8 +64,8 @@ class Grid:
         spacing = torch.linalg.vector_norm(matrix[:-1, :-1], dim=0)
         if spacing.min() < SMALLEST_SPACING_MM:
             raise ValueError(
-                f"The spacing {[round(s, 9) for s in spacing.tolist()]} mm of `voxel_to_world` has an axis without extent; "
-                "correct the header (sform, qform or pixdim) first."
+                f"The spacing {[round(s, 9) for s in spacing.tolist()]} mm of `voxel_to_world` has an axis without "
+                "extent; correct the header (sform, qform or pixdim) first."
             )
         if abs(torch.linalg.det(matrix[:-1, :-1] / spacing)) < 1e-6:
             raise ValueError("`voxel_to_world` is singular: its axes lie in one plane; correct the header first.")

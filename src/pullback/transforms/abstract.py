@@ -54,13 +54,21 @@ class AbstractTransform(ABC):
 
     def jacobian_determinant(self, grid: Grid) -> Tensor:
         """Determinant of the map's derivative at every voxel centre of `grid`, shape ``grid.shape``, float32."""
+        self._check_dimensions(grid)
         parts = [self.determinant_at(points).to(torch.float32) for points in points_of(grid)]
         return torch.cat(parts).reshape(grid.shape)
 
     def displacement_on(self, grid: Grid) -> Tensor:
         """``T(x) - x`` in mm at every voxel centre of `grid`, shape ``(D, *grid.shape)``, float32."""
+        self._check_dimensions(grid)
         parts = [(self.map_points(points) - points).to(torch.float32) for points in points_of(grid)]
         return torch.cat(parts).T.reshape(self.num_dims, *grid.shape).contiguous()
+
+    def _check_dimensions(self, grid: Grid) -> None:
+        if grid.num_dims != self.num_dims:
+            raise ValueError(
+                f"The transform has {self.num_dims} dimensions and the grid {grid.num_dims}; they must agree."
+            )
 
 
 def points_of(grid: Grid) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """Dense displacement fields in mm on a grid."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -75,8 +76,12 @@ class DisplacementField(AbstractTransform):
 
     def determinant_at(self, points: Tensor) -> Tensor:
         """Central differences on the grid, interpolated linearly; 1 outside."""
-        determinant = functional.jacobian_determinant(self.in_voxels[None].to(torch.float32))
-        return functional.sample(determinant, self.grid.to_voxel(points), fill=1.0)[0].to(torch.float64)
+        return functional.sample(self._determinant, self.grid.to_voxel(points), fill=1.0)[0].to(torch.float64)
+
+    @cached_property
+    def _determinant(self) -> Tensor:
+        """Jacobian determinant at the voxels, ``(1, *shape)``."""
+        return functional.jacobian_determinant(self.in_voxels[None].to(torch.float32))
 
     def inverse(self) -> "DisplacementField":
         """The inverse on the same grid, by fixed-point iteration; its ``inversion`` says how exact it is."""

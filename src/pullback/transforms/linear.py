@@ -38,7 +38,9 @@ class AbstractLinear(AbstractTransform):
         matrix = torch.as_tensor(np.asarray(matrix, dtype=np.float64)).clone()
         size = matrix.shape[0] if matrix.ndim == 2 else 0
         if matrix.shape not in ((3, 3), (4, 4)):
-            raise ValueError(f"`matrix` has shape {tuple(matrix.shape)}, but (3, 3) for 2-D or (4, 4) for 3-D is needed.")
+            raise ValueError(
+                f"`matrix` has shape {tuple(matrix.shape)}, but (3, 3) for 2-D or (4, 4) for 3-D is needed."
+            )
         if not torch.isfinite(matrix).all():
             raise ValueError("`matrix` holds NaN or infinite numbers.")
         if not torch.allclose(matrix[-1], torch.eye(size, dtype=torch.float64)[-1]):

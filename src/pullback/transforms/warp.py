@@ -28,8 +28,8 @@ def warp(
         moving: Image or label map on its own grid.
         fixed_to_moving: The pull-back.
         onto: The grid of the result.
-        interpolation: ``linear``, ``nearest``, ``cubic`` or ``label`` (see :func:`pullback.functional.sample`). Default:
-            ``linear`` for images, ``label`` for label maps.
+        interpolation: ``linear``, ``nearest``, ``cubic`` or ``label`` (see :func:`pullback.functional.sample`).
+            Default: ``linear`` for images, ``label`` for label maps.
         fill: Value where the transform leads outside the moving image.
 
     Returns:
