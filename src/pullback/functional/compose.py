@@ -65,6 +65,7 @@ def invert(displacement: Tensor, *, tolerance_voxels: float = 1e-3) -> tuple[Ten
     The fixed point is found voxel by voxel with a damped Newton iteration on the trilinear interpolant, which stays
     exact where plain substitution diverges; where the map folds the nearest approach is taken, and the residual says
     so.
+
     Args:
         displacement: u, ``(B, D, *shape)`` float32 in voxels.
         tolerance_voxels: A voxel is done when its residual is below this.
