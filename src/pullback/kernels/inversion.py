@@ -10,7 +10,9 @@ MAX_TRIALS = 40
 def _evaluate(field, x, value, slope):
     """Write u(x) and du/dx of the trilinear interpolant, edges repeated."""
     _, size_i, size_j, size_k = field.shape
-    p0, p1, p2 = min(max(x[0], 0.0), size_i - 1.0), min(max(x[1], 0.0), size_j - 1.0), min(max(x[2], 0.0), size_k - 1.0)
+    p0 = min(x[0] if x[0] > 0.0 else 0.0, size_i - 1.0)  # NaN goes to 0 too
+    p1 = min(x[1] if x[1] > 0.0 else 0.0, size_j - 1.0)
+    p2 = min(x[2] if x[2] > 0.0 else 0.0, size_k - 1.0)
     i0, j0, k0 = min(int(p0), max(size_i - 2, 0)), min(int(p1), max(size_j - 2, 0)), min(int(p2), max(size_k - 2, 0))
     i1, j1, k1 = min(i0 + 1, size_i - 1), min(j0 + 1, size_j - 1), min(k0 + 1, size_k - 1)
     a, b, c = p0 - i0, p1 - j0, p2 - k0

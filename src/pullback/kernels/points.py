@@ -26,7 +26,7 @@ def _is_inside(x, y, z, shape):
 @njit(inline="always")
 def _between(x, size):
     """Lower and upper neighbour of a position on an axis whose edge is repeated, and the weight of the upper."""
-    x = min(max(x, 0.0), size - 1.0)
+    x = min(x if x > 0.0 else 0.0, size - 1.0)  # NaN goes to 0 too
     nearest = math.floor(x + 0.5)
     if abs(x - nearest) < HAIR_VOXELS:
         x = nearest

@@ -13,7 +13,8 @@ FAST = {"contract", "nsz"}
 def _corner(position, size):
     """The lower neighbour of a clamped position along one axis, the weight of the upper one, and whether inside."""
     inside = (position >= F4(-0.5)) & (position < F4(size) - F4(0.5))
-    position = min(max(position, F4(0)), F4(size - 1))
+    position = position if position > F4(0) else F4(0)  # NaN goes to 0 too
+    position = min(position, F4(size - 1))
     lower = min(I4(position), I4(max(size - 2, 0)))
     return lower, position - F4(lower), inside
 

@@ -10,7 +10,8 @@ F4 = np.float32
 def _edge(position, size):
     """Clamped neighbours, weight of the upper one, and 1 where a small move would move the sample, else 0."""
     free = F4(1) if (position > F4(0)) & (position < F4(size - 1)) else F4(0)
-    position = min(max(position, F4(0)), F4(size - 1))
+    position = position if position > F4(0) else F4(0)  # NaN goes to 0 too
+    position = min(position, F4(size - 1))
     lower = int(position)
     return lower, min(lower + 1, size - 1), position - F4(lower), free
 

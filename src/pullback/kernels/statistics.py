@@ -27,7 +27,8 @@ def weighted_moments(fixed, warped, weights, out):
 @njit(cache=True)
 def _spline_bins(position, num_bins):
     """First of the four bins that a position reaches, and the values of the cubic B-splines in them."""
-    position = min(max(position, F4(1)), F4(num_bins) - F4(2.001))
+    position = position if position > F4(1) else F4(1)  # NaN goes to 1 too
+    position = min(position, F4(num_bins) - F4(2.001))
     first = int(position) - 1
     t = position - F4(first + 1)
     s = F4(1) - t

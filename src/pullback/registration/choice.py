@@ -1,6 +1,7 @@
 """Which similarity suits a pair, judged by how its intensities relate where the two objects overlap."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch
 from pullback import functional
 from pullback.registration.linear import Comparison
 from pullback.registration.volume import Volume
-from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity, MutualInformation
+from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity, MutualInformation, WeightedChannels
 
 SAME_CONTRAST = 0.3
 """Correlation inside the overlap above which two images count as of one contrast."""
@@ -58,3 +59,12 @@ def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:
     same: AbstractSimilarity
     same = {"mse": MSE, "ncc": NCC}[name]() if name in ("mse", "ncc") else mutual_information(fixed, moving)
     return Choice(name, same, same, why)
+
+
+def weigh(choice: Choice, weights: Sequence[float] | None) -> Choice:
+    """The same similarities with a weight for each channel that counts."""
+    heard = [weight for weight in weights or () if weight > 0]
+    if len(heard) < 2 or len(set(heard)) == 1:
+        return choice
+    similarity, linear = (WeightedChannels(s, heard) for s in (choice.similarity, choice.linear))
+    return replace(choice, similarity=similarity, linear=linear)

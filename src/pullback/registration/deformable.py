@@ -36,18 +36,21 @@ LATTICE_VOXELS = 8
 
 @dataclass(frozen=True)
 class SteepestAscent:
-    """Make the longest vector of each update a fixed fraction of a voxel.
+    """The longest vector of each update has a set length, which shrinks evenly over a level.
 
     Attributes:
-        step_voxels: That length, in voxels of the level.
+        first_voxels: That length in the first step of a level, in voxels of the level.
+        last_voxels: The same in the last step.
     """
 
-    step_voxels: float = 1.0
+    first_voxels: float = 1.0
+    last_voxels: float = 0.3
 
-    def scale(self, force: Tensor) -> float:
-        """The factor from a smoothed force to an update."""
+    def scale(self, force: Tensor, done: float) -> float:
+        """The factor from a smoothed force to an update, when a share `done` of the level's steps is behind."""
         largest = functional.largest_length(force)
-        return self.step_voxels / largest if largest > 0 else 0.0
+        length = self.first_voxels + done * (self.last_voxels - self.first_voxels)
+        return length / largest if largest > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,11 @@ class _Stage:
         stop: Plateau,
         on_step: Callable[[int, int, int, float], None] | None,
     ) -> tuple[list[float], str]:
-        """Improve `displacement` in place; return the similarity at each step and why it stopped."""
+        """Improve `displacement` in place; return the similarity at each step and why it stopped.
+
+        A level that does not end better than it began leaves the displacement as it was.
+        """
+        start, reason = displacement.clone(), "made all its steps"
         room = [self._empty(3), self._empty(3), self._empty(3)]
         values: list[float] = []
         for step in range(self.level.num_steps):
@@ -211,7 +218,7 @@ class _Stage:
                     force.add_(pull)
             for regularity in regularities:
                 force = regularity.smooth_update(force, room[1])
-            force.mul_(optimiser.scale(force))
+            force.mul_(optimiser.scale(force, step / max(self.level.num_steps - 1, 1)))
             self._fade_out(force)
             functional.compose(displacement, force, out=room[2])
             displacement.copy_(room[2])
@@ -224,26 +231,40 @@ class _Stage:
             if on_step is not None:
                 on_step(self.level.factor, step + 1, self.level.num_steps, value)
             if stop.is_reached(values):
-                return values, f"gained less than {stop.tolerance:g} in {stop.window} steps"
-        return values, "made all its steps"
+                reason = f"gained less than {stop.tolerance:g} in {stop.window} steps"
+                break
+        values.append(self._compare(displacement, similarity)[0])
+        if self._objective(displacement, values[-1], regularities) <= self._objective(start, values[0], regularities):
+            displacement.copy_(start)
+            return values, "gained nothing and was taken back"
+        return values, reason
+
+    @staticmethod
+    def _objective(displacement: Tensor, value: float, regularities: Sequence[AbstractRegularity]) -> float:
+        return value - sum(float(regularity.energy(displacement)[0]) for regularity in regularities)
 
     def _empty(self, channels: int) -> Tensor:
         if self.device == "cpu":
             return empty_like_shape(1, channels, *self.grid.shape)
         return torch.empty(1, channels, *self.grid.shape, device=self.device)
 
-    def _force(self, displacement: Tensor, similarity: AbstractSimilarity, room: list[Tensor]) -> tuple[float, Tensor]:
-        """The similarity and, per voxel, how it grows with a displacement (times the number of voxels)."""
+    def _compare(self, displacement: Tensor, similarity: AbstractSimilarity) -> tuple[float, Tensor, Tensor]:
+        """The similarity, its derivative by the warped image, and the warped image."""
         warped = functional.warp(self.moving, displacement, self.voxel_map, fill=self.fill, out=self.warped)
         weights = self.fixed_weights
         if self.valid is not None:
             seen = functional.warp(self.valid, displacement, self.voxel_map, fill=0.0)
             weights = seen if weights is None else seen.mul_(weights)
         values, slope = similarity.value_and_gradient(self.fixed, warped, weights, out=self.slope)
+        return float(values[0]), slope, warped
+
+    def _force(self, displacement: Tensor, similarity: AbstractSimilarity, room: list[Tensor]) -> tuple[float, Tensor]:
+        """The similarity and, per voxel, how it grows with a displacement (times the number of voxels)."""
+        value, slope, warped = self._compare(displacement, similarity)
         force = functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=room[0])
         for c in range(1, slope.shape[1]):
             force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room[1]))
-        return float(values[0]), force.mul_(float(self.grid.num_voxels))
+        return value, force.mul_(float(self.grid.num_voxels))
 
     def _fade_out(self, update: Tensor) -> None:
         """Fade an update to zero towards the edges of the lattice."""

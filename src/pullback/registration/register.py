@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pullback.data import Pair
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.choice import SAME_CONTRAST, Choice, build, correlation_inside
+from pullback.registration.choice import SAME_CONTRAST, Choice, build, correlation_inside, weigh
 from pullback.registration.deformable import Deformation, deform
 from pullback.registration.evidence import (
     View,
@@ -95,8 +95,9 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
     """
     plan, on_progress = plan or Plan(), on_progress or (lambda stage, share, word: None)
     start = time.perf_counter()
-    fixed = prepare(pair.fixed, pair.fixed_mask, plan.channel_weights)
-    moving = prepare(pair.moving, pair.moving_mask, plan.channel_weights)
+    heard = None if plan.channel_weights is None else [weight > 0 for weight in plan.channel_weights]
+    fixed = prepare(pair.fixed, pair.fixed_mask, heard)
+    moving = prepare(pair.moving, pair.moving_mask, heard)
     work = _Work(plan, fixed, moving, on_progress, {"preparation": round(time.perf_counter() - start, 3)})
     with work.stage("initialisation"):
         initialisation, choice, matrix = _start(work)
@@ -121,10 +122,15 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
         return _conclude(pair, work, initialisation, choice, linear, field_, forward, backward)
 
 
+def _build(work: _Work, name: str, why: str) -> Choice:
+    """The similarity of a name, with the channels' weights."""
+    return weigh(build(name, work.fixed, work.moving, why), work.plan.channel_weights)
+
+
 def _start(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
     """The start and the similarity, which follow from each other."""
     plan, fixed, moving = work.plan, work.fixed, work.moving
-    wanted = plan.similarity(fixed, moving) if plan.similarity is not None else None
+    wanted = weigh(plan.similarity(fixed, moving), plan.channel_weights) if plan.similarity is not None else None
     if "none" in plan.methods:
         matrix = plan.given[0].matrix if plan.given else np.eye(4)
         return None, wanted or _choose(work, matrix), matrix
@@ -134,8 +140,10 @@ def _start(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
     found = _search(work, None)
     correlation = _correlation(work, found)
     if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
-        other = _search(work, build("mi", fixed, moving, ""))
-        if _correlation(work, other) > correlation or (correlation < SAME_CONTRAST and other.margin > found.margin):
+        other = _search(work, _build(work, "mi", ""))
+        if abs(_correlation(work, other)) > abs(correlation) or (
+            abs(correlation) < SAME_CONTRAST and other.margin > found.margin
+        ):
             found = other
     return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
 
@@ -159,9 +167,9 @@ def _choose(work: _Work, matrix: np.ndarray) -> Choice:
     correlation = correlation_inside(*_at(work, COARSE_OBJECT_VOXELS), matrix)
     if correlation > SAME_CONTRAST:
         why = f"the intensities correlate ({correlation:.2f}) where the objects overlap: one contrast"
-        return build("lncc", work.fixed, work.moving, why)
+        return _build(work, "lncc", why)
     why = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap: two contrasts"
-    return build("mi", work.fixed, work.moving, why)
+    return _build(work, "mi", why)
 
 
 def _reconsider(work: _Work, choice: Choice, matrix: np.ndarray) -> Choice:

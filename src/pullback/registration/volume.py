@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from pullback import functional
@@ -80,39 +81,48 @@ class Volume:
         return spacing
 
 
-def prepare(image: Image, mask: LabelMap | None = None, channel_weights: Sequence[float] | None = None) -> Volume:
+def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool] | None = None) -> Volume:
     """Make an image comparable: lift to 3-D, reorder the axes, find the foreground, normalise each channel.
+
+    Voxels outside the mask, and invalid ones, are replaced by the nearest that count, so that nothing they hold can
+    leak into a coarser copy or an interpolation, and no edge stands where the mask ends.
 
     Args:
         image: The image.
-        mask: Voxels to compare, on the same grid.
-        channel_weights: Factor of each channel, for similarities of intensities; a channel of weight 0 is left out.
+        mask: Voxels to compare, on the same grid. What lies outside is unknown, so there is no background then.
+        channels: Which channels to take (default: all).
 
     Raises:
-        ValueError: If no channel of the image varies.
+        ValueError: If a channel of the image does not vary.
     """
     image = _on_right_angles(image)
     reorientation = closest_to_ras(image.grid)
     is_flat = image.grid.num_dims == 2
     grid = _lift_grid(reorientation.apply_to_grid(image.grid))
     tensor = reorientation.apply(image.tensor).to(torch.float32).reshape(1, -1, *grid.shape)
-    if channel_weights is not None:
-        heard = [n for n, weight in enumerate(channel_weights) if weight != 0]
-        tensor, channel_weights = tensor[:, heard], [channel_weights[n] for n in heard]
+    tensor = tensor if channels is None else tensor[:, list(channels)]
     weights = _weights(image, mask, reorientation, grid)
+    tensor = tensor if weights is None else _extend(tensor, weights)
     start, stop = _content_box(tensor)
     tensor, grid = _crop_or_pad(tensor, start, stop), grid.crop(start, stop)
     weights = None if weights is None else _crop_or_pad(weights, start, stop)
-    foreground, channels, has_background = None, [], True
+    valid = np.ones(grid.shape, dtype=bool) if weights is None else weights[0, 0].numpy() > 0
+    foreground, normalised, has_background = np.zeros(grid.shape, dtype=bool), [], mask is None
     for channel in tensor[0]:
-        normalised, inside, constant = _normalise(channel.contiguous().numpy(), image.name)
-        channels.append(torch.from_numpy(normalised))
-        foreground = inside if foreground is None else foreground | inside
+        values, inside, constant = _normalise(channel.contiguous().numpy(), valid, image.name)
+        normalised.append(torch.from_numpy(values))
+        foreground |= inside & valid
         has_background = has_background and constant
-    stacked = torch.stack(channels)[None]
-    if channel_weights is not None:
-        stacked = stacked * torch.tensor(channel_weights, dtype=torch.float32).reshape(1, -1, 1, 1, 1)
-    return Volume(stacked, grid, torch.from_numpy(foreground), weights, has_background, is_flat)
+    return Volume(torch.stack(normalised)[None], grid, torch.from_numpy(foreground), weights, has_background, is_flat)
+
+
+def _extend(tensor: Tensor, weights: Tensor) -> Tensor:
+    """Replace voxels of weight 0 by the nearest voxel that counts."""
+    missing = weights[0, 0].numpy() == 0
+    if not missing.any() or missing.all():
+        return tensor
+    nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return torch.from_numpy(tensor.numpy()[:, :, nearest[0], nearest[1], nearest[2]])
 
 
 def _on_right_angles(image: Image) -> Image:
@@ -175,19 +185,20 @@ def _weights(image: Image, mask: LabelMap | None, reorientation, grid: Grid) -> 
     return reorientation.apply(keep).to(torch.float32).reshape(1, 1, *grid.shape).contiguous()
 
 
-def _normalise(channel: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Normalised voxels, the foreground, and whether the background is constant."""
-    low, high = float(channel.min()), float(channel.max())
+def _normalise(channel: np.ndarray, valid: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Normalised voxels, the foreground, and whether the background is constant; judged by the valid voxels."""
+    known = channel[valid]
+    low, high = float(known.min()), float(known.max())
     if not high > low:
         raise ValueError(f"The image '{name}' is constant ({low:g} everywhere): there is nothing to align.")
-    is_constant = bool(np.mean(channel == low) > BACKGROUND_SHARE)
-    foreground = channel > low if is_constant else channel > otsu_threshold(channel)
-    inside = channel[foreground]
+    is_constant = bool(np.mean(known == low) > BACKGROUND_SHARE)
+    threshold = low if is_constant else otsu_threshold(known)
+    foreground, inside = channel > threshold, known[known > threshold]
     bottom, top = np.percentile(inside, WINSORISE_PERCENTILES)
     if is_constant:
         smoothed = functional.gaussian_smooth(torch.from_numpy(channel)[None, None], 1.0)[0, 0].numpy()
         foreground = smoothed > low + FAINT_SHARE * (top - low)
-    background = low if is_constant else min(float(np.percentile(channel, 1.0)), bottom)
+    background = low if is_constant else min(float(np.percentile(known, 1.0)), bottom)
     clipped = np.clip(channel, min(background, bottom), top)
     deviation = float(np.clip(inside, bottom, top).std(dtype=np.float64)) or (top - background)
     return ((clipped - np.float32(background)) / np.float32(deviation)).astype(np.float32), foreground, is_constant
