@@ -47,7 +47,7 @@ def test_all_files_are_there_and_no_other(folder: Path):
 
 
 def test_result_json_is_strict_and_says_everything(folder: Path):
-    summary = json.loads((folder / "result.json").read_text(), parse_constant=strictly)
+    summary = json.loads((folder / "result.json").read_text(encoding="utf-8"), parse_constant=strictly)
     assert summary.keys() >= KEYS
     assert summary["verdict"]["value"] == "good"
     assert summary["verdict"]["reasons"]
@@ -63,7 +63,7 @@ def test_result_json_is_strict_and_says_everything(folder: Path):
 
 
 def test_the_report_stands_alone(folder: Path):
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text(encoding="utf-8")
     assert "good" in page
     assert "data:image/png;base64," in page
     assert 'src="http' not in page
@@ -71,7 +71,7 @@ def test_the_report_stands_alone(folder: Path):
 
 def test_the_report_can_be_written_alone(tmp_path: Path):
     path = phantoms.quick().report(tmp_path / "page.html")
-    assert "good" in path.read_text()
+    assert "good" in path.read_text(encoding="utf-8")
     assert names(tmp_path) == {"page.html"}
 
 
@@ -93,7 +93,7 @@ def test_replacing_leaves_nothing_of_the_old_results(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     phantoms.quick().save(tmp_path, overwrite=True)
     assert names(tmp_path) == ALWAYS | {"notes.txt"}
-    assert json.loads((tmp_path / "result.json").read_text())["model"] == "affine"
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["model"] == "affine"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("broken")])
