@@ -10,7 +10,7 @@ from pullback.metrics import Consistency, JacobianSummary
 
 GOOD, DOUBTFUL, FAILED = "good", "doubtful", "failed"
 
-CLEAR_MARGIN, HOPELESS_MARGIN = 0.1, -0.15
+PLAUSIBLE_MARGIN, HOPELESS_MARGIN = 0.1, -0.15
 """Share of its score by which a result must beat every other pose, and the one at which it has plainly lost."""
 PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 """Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
@@ -86,7 +86,7 @@ def _failures(e: Evidence) -> Iterator[str]:
 
 
 def _doubts(e: Evidence) -> Iterator[str]:
-    if 0 <= e.margin < CLEAR_MARGIN:
+    if 0 <= e.margin < PLAUSIBLE_MARGIN:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
     if HOPELESS_MARGIN <= e.margin < 0:
         yield f"another pose, far from the headers' orientation, fits as well (by {-100 * e.margin:.0f} % better)"
