@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from examples import SHAPES, SHAPES_3D, noise, voxel_points
-from pullback.functional import affine_derivative, jacobian_determinant, largest_length, multiply_by_gradient, reference
+from pullback.functional import (
+    affine_derivative,
+    jacobian_determinant,
+    largest_length,
+    multiply_by_gradient,
+    reference,
+    relax,
+)
 
 
 def linear_field(matrix: np.ndarray, *shape: int) -> Tensor:
@@ -101,6 +108,35 @@ def test_the_longest_vector_is_found(shape):
     expected = float(torch.linalg.vector_norm(field.double(), dim=1).max())
     assert largest_length(field) == pytest.approx(expected, rel=1e-6)
     assert largest_length(field.double()) == pytest.approx(expected, rel=1e-12)
+
+
+# --- elasticity ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [*SHAPES_3D, (6, 7)])
+def test_relaxing_agrees_with_the_reference(shape):
+    field = noise(2, len(shape), *shape)
+    exact = relax(field.double(), 0.06, 0.1)
+    torch.testing.assert_close(relax(field, 0.06, 0.1).double(), exact, rtol=0, atol=2e-6)
+    out = torch.empty_like(field)
+    assert relax(field, 0.06, 0.1, out=out) is out
+    assert torch.equal(out, relax(field, 0.06, 0.1))
+
+
+def test_relaxing_a_quadratic_field_adds_its_curvature():
+    """Laplacian and gradient of the divergence of (x^2 + x y, 0, y z) are (2, 0, 0) and (2, 1 + 1, 0)."""
+    x, y, z = voxel_points(5, 6, 7).unbind(-1)
+    field = torch.stack([x**2 + x * y, torch.zeros_like(x), y * z])[None]
+    change = (relax(field, 0.5, 0.25) - field)[0, :, 1:-1, 1:-1, 1:-1]
+    for c, expected in enumerate((0.5 * 2 + 0.25 * 2, 0.25 * 2, 0.0)):
+        torch.testing.assert_close(change[c], torch.full_like(change[c], expected))
+
+
+def test_relaxing_leaves_translations_turns_and_shears_alone():
+    matrix = torch.tensor([[0.0, 0.3, -0.2], [-0.3, 0.0, 0.5], [0.7, -0.5, 0.0]], dtype=torch.float64)
+    field = ((voxel_points(5, 6, 7) @ matrix.T).movedim(-1, 0) + 2.0)[None]
+    inside = (..., *[slice(1, -1)] * 3)
+    torch.testing.assert_close(relax(field, 0.1, 0.2)[inside], field[inside])
 
 
 # --- derivative by an affine matrix ----------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from examples import noise, voxel_points
-from pullback.functional import gaussian_smooth
-from pullback.regularity import AbstractRegularity, Bending, Diffusion, Gaussian
+from pullback.functional import gaussian_smooth, jacobian_determinant, relax
+from pullback.regularity import AbstractRegularity, Bending, Diffusion, Elasticity, Gaussian
 
 ENERGIES: list[AbstractRegularity] = [Diffusion(0.7), Bending(0.7)]
 every_energy = pytest.mark.parametrize("regularity", ENERGIES, ids=["diffusion", "bending"])
@@ -68,3 +68,25 @@ def test_gaussian_smooths_updates_and_fields_in_place():
 def test_negative_weights_are_refused(kind):
     with pytest.raises(ValueError, match="-1"):
         kind(-1.0)
+
+
+def test_elasticity_relaxes_updates_by_volume_alone_and_fields_by_both():
+    field, scratch = noise(1, 3, 6, 7, 8), torch.empty(1, 3, 6, 7, 8)
+    regularity = Elasticity(shear=0.05, volume=0.1, fluid_volume=0.2)
+    assert torch.equal(regularity.smooth_update(field.clone(), scratch), relax(field, 0.0, 0.2))
+    assert torch.equal(regularity.smooth_field(field.clone(), scratch), relax(field, 0.05, 0.1))
+    assert Elasticity(0, 0, 0).smooth_field(field, scratch) is field
+
+
+def test_stiff_bodies_relax_in_several_stable_steps():
+    field = gaussian_smooth(noise(1, 3, 16, 16, 16), 1.0)
+    spread = [jacobian_determinant(field).std()]
+    for stiffness in (1.0, 10.0, 100.0):
+        regularity = Elasticity(0.0, 0.1 * stiffness)
+        spread.append(jacobian_determinant(regularity.smooth_field(field.clone(), torch.empty_like(field))).std())
+    assert spread[0] > spread[1] > spread[2] > spread[3]
+
+
+def test_elasticity_refuses_weights_below_zero():
+    with pytest.raises(ValueError, match="0 or more"):
+        Elasticity(volume=-0.1)

@@ -10,6 +10,7 @@ from pullback.functional.derivatives import (
     jacobian_determinant,
     largest_length,
     multiply_by_gradient,
+    relax,
 )
 from pullback.functional.sample import INTERPOLATIONS, sample, spline_coefficients, warp
 from pullback.functional.smooth import block_mean, coarsen, gaussian_smooth
@@ -32,6 +33,7 @@ __all__ = [
     "largest_length",
     "local_correlation",
     "multiply_by_gradient",
+    "relax",
     "sample",
     "spline_coefficients",
     "warp",

@@ -58,6 +58,28 @@ def largest_length(field: Tensor) -> float:
     return largest
 
 
+def relax(field: Tensor, shear: float, volume: float, *, out: Tensor | None = None) -> Tensor:
+    r"""$u + \mu \nabla^2 u + \kappa \nabla (\nabla \cdot u)$ in voxels: one step of an elastic body towards rest.
+
+    Args:
+        field: u, ``(B, D, *shape)``; the edges are repeated.
+        shear: $\mu$.
+        volume: $\kappa$ (Lame's $\lambda + \mu$); stable while $12 \mu + 4.5 \kappa < 2$.
+        out: Where to write, when no gradient is needed; not `field` itself.
+    """
+    lifted = lift_field(field, field.ndim - 2)
+    if not has_kernels(field) or field.requires_grad:
+        result = reference.relax(lifted, shear, volume)
+        result = result if field.ndim == 5 else result[:, 1:, 0]
+        return result if out is None else out.copy_(result)
+    target = empty_like_shape(*lifted.shape) if out is None or field.ndim == 4 else out
+    for b in range(field.shape[0]):
+        derivatives.relax(as_array(lifted[b]), np.float32(shear), np.float32(volume), target[b].numpy())
+    if field.ndim == 5:
+        return target
+    return target[:, 1:, 0] if out is None else out.copy_(target[:, 1:, 0])
+
+
 def affine_derivative(moving: Tensor, matrix: np.ndarray, values: Tensor) -> np.ndarray:
     r"""Derivative of $\sum_x g(x) m(A x)$ by the ``(3, 4)`` matrix A, float64; volumes ``(1, 1, I, J, K)``.
 

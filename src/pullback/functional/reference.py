@@ -59,15 +59,19 @@ def box_sum(volumes: Tensor, radii: tuple[int, int, int]) -> Tensor:
 
 
 def local_correlation(
-    fixed: Tensor, warped: Tensor, weights: Tensor | None, radii: tuple[int, int, int], noise: float, squared: bool
+    fixed: Tensor, warped: Tensor, weights: Tensor | None, radii: tuple[int, int, int], noises: tuple, squared: bool
 ) -> Tensor:
-    """Local correlation of every window, ``(B, C, I, J, K)``, times the weight of its centre."""
+    """Local correlation of every window, ``(B, C, I, J, K)``, times the weight of its centre.
+
+    `noises` are added to the variances and to the covariance.
+    """
+    noise, shared_noise = noises
     ones = torch.ones_like(fixed) if weights is None else weights.expand_as(fixed)
     count = box_sum(ones, radii).clamp(min=1.0)
     mean_f, mean_w = box_sum(ones * fixed, radii) / count, box_sum(ones * warped, radii) / count
     var_f = (box_sum(ones * fixed * fixed, radii) / count - mean_f**2).clamp(min=0) + noise
     var_w = (box_sum(ones * warped * warped, radii) / count - mean_w**2).clamp(min=0) + noise
-    covariance = box_sum(ones * fixed * warped, radii) / count - mean_f * mean_w
+    covariance = box_sum(ones * fixed * warped, radii) / count - mean_f * mean_w + shared_noise
     correlation = covariance**2 / (var_f * var_w) if squared else covariance / (var_f * var_w).sqrt()
     return ones * correlation
 
@@ -102,3 +106,25 @@ def jacobian_determinant(field: Tensor) -> Tensor:
         columns.append((field.index_select(axis, high) - field.index_select(axis, low)) / span)
     matrix = torch.stack(columns, dim=-1).movedim(1, -2)
     return torch.linalg.det(matrix + torch.eye(3, dtype=field.dtype, device=field.device))
+
+
+def relax(field: Tensor, shear: float, volume: float) -> Tensor:
+    """``(B, 3, I, J, K)`` plus weighted Laplacian and gradient of the divergence; compact second differences."""
+
+    def shift(x: Tensor, axis: int, by: int) -> Tensor:
+        n = x.shape[axis]
+        return x.index_select(axis, (torch.arange(n, device=x.device) + by).clamp(0, n - 1))
+
+    def second(x: Tensor, axis: int) -> Tensor:
+        return shift(x, axis, 1) - 2 * x + shift(x, axis, -1)
+
+    def mixed(x: Tensor, axis: int, other: int) -> Tensor:
+        slope = (shift(x, other, 1) - shift(x, other, -1)) / 2
+        return (shift(slope, axis, 1) - shift(slope, axis, -1)) / 2
+
+    results = []
+    for c in range(3):
+        part, others = field[:, c : c + 1], [d for d in range(3) if d != c]
+        by_volume = second(part, c + 2) + sum(mixed(field[:, d : d + 1], c + 2, d + 2) for d in others)
+        results.append(part + shear * sum(second(part, d) for d in (2, 3, 4)) + volume * by_volume)
+    return torch.cat(results, dim=1)

@@ -18,18 +18,21 @@ def local_correlation(
     *,
     radius_voxels: int = 2,
     noise: float = 1e-3,
+    noise_is_shared: bool = False,
     squared: bool = True,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Mean local correlation over all windows and its derivative by `warped`.
 
-    $\mathrm{cc} = \mathrm{cov}^2 / ((\mathrm{var}_f + \epsilon)(\mathrm{var}_w + \epsilon))$, or its signed root.
+    $\mathrm{cc} = \mathrm{cov}^2 / ((\mathrm{var}_f + \epsilon)(\mathrm{var}_w + \epsilon))$, or its signed root; with
+    $\mathrm{cov} + \epsilon$ for cov if the noise is shared.
 
     Args:
         fixed, warped: ``(B, C, *shape)``.
         weights: ``(B, 1, *shape)`` from 0 to 1; a voxel counts by its weight inside windows, a window by its centre's.
         radius_voxels: Windows have ``2 radius + 1`` voxels a side, cut at the edges.
         noise: $\epsilon$ in squared intensity: the variance below which a window says nothing.
+        noise_is_shared: Whether both images have that noise in common, so that windows without contrast agree.
         squared: Whether the correlation is squared (contrast may be inverted).
         out: Where to write the derivative.
 
@@ -40,8 +43,9 @@ def local_correlation(
     f, w = lift_volumes(fixed, num_dims), lift_volumes(warped, num_dims)
     m = None if weights is None else lift_volumes(weights, num_dims)
     radii = (radius_voxels if num_dims == 3 else 0, radius_voxels, radius_voxels)
+    shared_noise = noise if noise_is_shared else 0.0
     if not has_kernels(fixed, warped):
-        return _by_autograd(f, w, m, radii, noise, squared, warped.shape)
+        return _by_autograd(f, w, m, radii, (noise, shared_noise), squared, warped.shape)
     gradient = empty_like_shape(*warped.shape) if out is None else out
     lifted = lift_volumes(gradient, num_dims)
     values = torch.empty(fixed.shape[0], dtype=torch.float64)
@@ -50,19 +54,20 @@ def local_correlation(
         value = 0.0
         for c in range(fixed.shape[1]):
             mask = None if m is None else m[b, 0]
-            value += _run(f[b, c], w[b, c], mask, radii, noise, squared, lifted[b, c])
+            value += _run(f[b, c], w[b, c], mask, radii, (noise, shared_noise), squared, lifted[b, c])
         values[b] = value / total
         gradient[b] /= total
     return values, gradient
 
 
 def _run(
-    fixed: Tensor, warped: Tensor, mask: Tensor | None, radii: tuple, noise: float, squared: bool, out: Tensor
+    fixed: Tensor, warped: Tensor, mask: Tensor | None, radii: tuple, noises: tuple, squared: bool, out: Tensor
 ) -> float:
     f, w = as_array(fixed), as_array(warped)
     planes = np.empty(f.shape[0])
     mask_array = f if mask is None else as_array(mask)
-    windows.correlation(f, w, mask_array, mask is not None, radii, np.float32(noise), squared, out.numpy(), planes)
+    alone, shared = (np.float32(noise) for noise in noises)
+    windows.correlation(f, w, mask_array, mask is not None, radii, alone, shared, squared, out.numpy(), planes)
     return float(planes.sum())
 
 
@@ -72,11 +77,11 @@ def _total_weight(fixed: Tensor, mask: Tensor | None) -> float:
 
 
 def _by_autograd(
-    fixed: Tensor, warped: Tensor, weights: Tensor | None, radii: Any, noise: float, squared: bool, shape: Any
+    fixed: Tensor, warped: Tensor, weights: Tensor | None, radii: Any, noises: Any, squared: bool, shape: Any
 ) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = warped.detach().requires_grad_()
-        each = reference.local_correlation(fixed.detach(), leaf, weights, radii, noise, squared)
+        each = reference.local_correlation(fixed.detach(), leaf, weights, radii, noises, squared)
         total = fixed[0].numel() if weights is None else (fixed.shape[1] * weights.sum(dim=(1, 2, 3, 4))).clamp(min=1)
         values = each.sum(dim=(1, 2, 3, 4)) / total
         (gradient,) = torch.autograd.grad(values.sum(), leaf)

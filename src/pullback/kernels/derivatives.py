@@ -48,6 +48,60 @@ def largest_squared_norm(field, out):
 
 
 @njit(inline="always")
+def _relax_at(f, o, rows, v, at, low, high, shear, volume):
+    """One voxel of :func:`relax`: `rows` start the lines around it, `low` and `high` are its neighbours along K."""
+    c, n, s, e, w, ne, nw, se, sw = rows
+    x, y, z = at, at + v, at + v + v
+    lx, ly, lz = low, low + v, low + v + v
+    hx, hy, hz = high, high + v, high + v + v
+    quarter, two = F4(0.25), F4(2)
+    xx = f[n + x] + f[s + x] - two * f[c + x]
+    yy = f[e + y] + f[w + y] - two * f[c + y]
+    zz = f[c + hz] + f[c + lz] - two * f[c + z]
+    xyz = f[ne + y] - f[nw + y] - f[se + y] + f[sw + y] + f[n + hz] - f[n + lz] - f[s + hz] + f[s + lz]
+    yxz = f[ne + x] - f[nw + x] - f[se + x] + f[sw + x] + f[e + hz] - f[e + lz] - f[w + hz] + f[w + lz]
+    zxy = f[n + hx] - f[n + lx] - f[s + hx] + f[s + lx] + f[e + hy] - f[e + ly] - f[w + hy] + f[w + ly]
+    across_x = f[e + x] + f[w + x] + f[c + hx] + f[c + lx] - two * (f[c + x] + f[c + x])
+    across_y = f[n + y] + f[s + y] + f[c + hy] + f[c + ly] - two * (f[c + y] + f[c + y])
+    across_z = f[n + z] + f[s + z] + f[e + z] + f[w + z] - two * (f[c + z] + f[c + z])
+    o[c + x] = f[c + x] + shear * (xx + across_x) + volume * (xx + quarter * xyz)
+    o[c + y] = f[c + y] + shear * (yy + across_y) + volume * (yy + quarter * yxz)
+    o[c + z] = f[c + z] + shear * (zz + across_z) + volume * (zz + quarter * zxy)
+
+
+@njit(parallel=True, cache=True, fastmath=FAST)
+def relax(field, shear, volume, out):
+    """``out = field + shear * laplacian(field) + volume * grad div field`` for ``(3, I, J, K)``; edges are repeated.
+
+    Second differences along an axis are compact, mixed ones central.
+    """
+    _, size_i, size_j, size_k = field.shape
+    area = size_j * size_k
+    v = U8(size_i * area)
+    f, o = field.reshape(-1), out.reshape(-1)
+    for i in prange(size_i):
+        up, down = min(i + 1, size_i - 1) * area, max(i - 1, 0) * area
+        for j in range(size_j):
+            ahead, behind = min(j + 1, size_j - 1) * size_k, max(j - 1, 0) * size_k
+            rows = (
+                U8(i * area + j * size_k),
+                U8(up + j * size_k),
+                U8(down + j * size_k),
+                U8(i * area + ahead),
+                U8(i * area + behind),
+                U8(up + ahead),
+                U8(up + behind),
+                U8(down + ahead),
+                U8(down + behind),
+            )
+            last = size_k - 1
+            _relax_at(f, o, rows, v, U8(0), U8(0), U8(min(1, last)), shear, volume)
+            for k in range(1, last):
+                _relax_at(f, o, rows, v, U8(k), U8(k) - U8(1), U8(k) + U8(1), shear, volume)
+            _relax_at(f, o, rows, v, U8(last), U8(max(last - 1, 0)), U8(last), shear, volume)
+
+
+@njit(inline="always")
 def _difference(field, c, i, j, k, axis):
     """Central difference of component c along an axis; one-sided at the edges; 0 on an axis of one voxel."""
     size = field.shape[axis + 1]

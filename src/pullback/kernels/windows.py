@@ -81,7 +81,7 @@ def _moment_row(q, fixed, warped, weights, weighted, start, radius, n, padded):
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
-def correlation(fixed, warped, weights, weighted, radii, noise, squared, gradient, values):
+def correlation(fixed, warped, weights, weighted, radii, noise, shared_noise, squared, gradient, values):
     """Local correlation of `fixed` and `warped`, and its derivative with respect to `warped`.
 
     Args:
@@ -89,6 +89,7 @@ def correlation(fixed, warped, weights, weighted, radii, noise, squared, gradien
         weights: ``(I, J, K)`` weights of voxels inside windows and of windows in the sum; read if `weighted`.
         radii: Half widths of the window along the three axes; windows are cut at the edges.
         noise: Added to both variances.
+        shared_noise: Added to the covariance.
         squared: Whether the correlation is squared.
         gradient: Out, ``(I, J, K)``: derivative of the sum over windows.
         values: Out, ``(I,)`` float64: (weighted) sum of the correlation over each plane of windows.
@@ -153,7 +154,7 @@ def correlation(fixed, warped, weights, weighted, radii, noise, squared, gradien
                         mean_f, mean_w = sums[e] * scale, sums[U8(n) + e] * scale
                         var_f = max(sums[U8(2 * n) + e] * scale - mean_f * mean_f, F4(0)) + noise
                         var_w = max(sums[U8(3 * n) + e] * scale - mean_w * mean_w, F4(0)) + noise
-                        covariance = sums[U8(4 * n) + e] * scale - mean_f * mean_w
+                        covariance = sums[U8(4 * n) + e] * scale - mean_f * mean_w + shared_noise
                         inverse = F4(1) / (var_f * var_w)
                         if squared:
                             value = covariance * covariance * inverse

@@ -10,7 +10,7 @@ import torch
 from pullback.checks import check_choice
 from pullback.io import read_transform
 from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
-from pullback.regularity import Gaussian
+from pullback.regularity import Elasticity, Gaussian
 from pullback.transforms import AbstractLinear, AbstractTransform
 
 MODELS = ("rigid", "similarity", "affine", "deformable")
@@ -19,7 +19,7 @@ SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi")
 DEVICES = ("auto", "cpu", "cuda")
 
 PRESETS: dict[str, tuple[Level, ...]] = {
-    "brain": (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 10)),
+    "brain": (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15)),
     "fast": (Level(8, 100), Level(4, 100), Level(2, 30)),
     "fine": (Level(8, 100), Level(4, 100), Level(2, 100), Level(1, 40)),
 }
@@ -88,9 +88,15 @@ def _builder(similarity: str) -> Callable[..., Choice] | None:
 
 
 def _deformable(preset: str, smoothness: float) -> DeformablePlan:
-    plain = Gaussian()
-    gaussian = Gaussian(plain.fluid_voxels * smoothness, plain.elastic_voxels * smoothness)
-    return DeformablePlan(levels=PRESETS[preset], regularities=(gaussian,), stop=Plateau())
+    """Widths grow with `smoothness`, the weights of elasticity, which are squared widths, with its square."""
+    gaussian, elasticity = Gaussian(), Elasticity()
+    regularities = (
+        Gaussian(gaussian.fluid_voxels * smoothness, gaussian.elastic_voxels * smoothness),
+        Elasticity(
+            *(weight * smoothness**2 for weight in (elasticity.shear, elasticity.volume, elasticity.fluid_volume))
+        ),
+    )
+    return DeformablePlan(levels=PRESETS[preset], regularities=regularities, stop=Plateau())
 
 
 def _device(device: str) -> str:

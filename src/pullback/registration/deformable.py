@@ -4,7 +4,11 @@ With the current map $\phi = id + u$ on the fixed lattice, each step finds the d
 the fixed image and $m \circ A \circ \phi \circ (id + v)$ grows, whose derivative is $\nabla (m \circ A \circ \phi)$,
 the gradient of the warped image itself; smooths it; makes its longest vector a set fraction of a voxel; and composes:
 $u \leftarrow v + u \circ (id + v)$. Updates fade to zero at the edges of the lattice, so the map is the identity
-there and beyond. Why this and not a symmetric or a stationary-velocity model: ``docs/accuracy.md``.
+there and beyond.
+
+Each level but the finest is solved both ways, fixed to moving and moving to fixed, and goes on from the mean of the
+first answer and the inverse of the second: what only one of them saw, mostly noise, is halved. Why this and not a
+symmetric or a stationary-velocity model: ``docs/accuracy.md``.
 
 Reference:
     Vercauteren et al., Diffeomorphic demons, NeuroImage 45 (2009), doi:10.1016/j.neuroimage.2008.10.040;
@@ -12,7 +16,7 @@ Reference:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -25,6 +29,12 @@ from pullback.registration.volume import Volume
 from pullback.regularity import AbstractRegularity
 from pullback.similarity import AbstractSimilarity
 from pullback.space import Grid
+
+OnStep = Callable[[int, float, float], None]
+"""Called with the factor of a level, the share of it that is done, and the similarity."""
+
+SMALLEST_DETERMINANT, UNFOLDING_ROUNDS, UNFOLDING_STRENGTH = 0.05, 20, 30.0
+"""Jacobian determinants below the first are mended, in so many rounds at most; how far around each such voxel."""
 
 MARGIN_VOXELS = 8
 """Room for the deformation to fade out in, around the field of view, in voxels of the finest axis."""
@@ -138,7 +148,8 @@ def deform(
     optimiser: SteepestAscent | None = None,
     stop: Plateau | None = None,
     device: str = "cpu",
-    on_step: Callable[[int, int, int, float], None] | None = None,
+    start: Deformation | None = None,
+    on_step: OnStep | None = None,
 ) -> Deformation:
     """Find the deformation of the fixed lattice after which an affine map aligns the images.
 
@@ -151,122 +162,201 @@ def deform(
         optimiser: From force to update.
         stop: When to leave a level early.
         device: Where to compute, ``cpu`` or ``cuda``.
-        on_step: Called with factor, step, steps of the level and similarity.
+        start: Where to start from (default: the identity), on a lattice with the axes of `fixed`; it fades out at the
+            edges.
+        on_step: Called with the factor of the level, the share of it that is done, and the similarity.
     """
-    optimiser, stop = optimiser or SteepestAscent(), stop or Plateau()
+    parts = _Parts(similarity, regularities, optimiser or SteepestAscent(), stop or Plateau(), on_step)
     domain = domain_of(fixed, moving, matrix)
-    displacement, history, grid = None, [], domain.grid
-    for level in fitting_levels(levels, domain):
-        stage = _Stage(domain, moving, matrix, level, device)
-        displacement = stage.start(displacement, grid)
+    fitting = fitting_levels(levels, domain)
+    there, back, history, grid = None, None, [], domain.grid
+    if start is not None:
+        there, grid = start.displacement.to(device), start.grid
+    for level in fitting:
+        stage = _Stage.between(domain, moving, matrix, level, device)
+        there = stage.start(there, grid)
+        if start is not None and level is fitting[0]:
+            stage.fade_out(there)
+        if level is fitting[-1]:
+            there, values, reason = stage.run(there, parts, (0.0, 1.0))
+        else:
+            back = functional.invert(there)[0] if back is None else stage.start(back, grid)
+            there, values, reason = stage.run(there, parts, (0.0, 0.5))
+            back, _, _ = stage.mirrored().run(back, parts, (0.5, 1.0))
+            there, back = _agree(there, back)
         grid = stage.grid
-        values, reason = stage.run(displacement, similarity, regularities, optimiser, stop, on_step)
         history.append(LevelHistory(level.factor, grid.shape, values, reason))
-    return Deformation(displacement.cpu(), grid, history)
+    return Deformation(_unfold(there).cpu(), grid, history)
 
 
+def _unfold(displacement: Tensor) -> Tensor:
+    """Smooth where space is squeezed to almost nothing, and only there, until it is not."""
+    for _ in range(UNFOLDING_ROUNDS):
+        squeezed = (functional.jacobian_determinant(displacement) < SMALLEST_DETERMINANT)[:, None].to(displacement)
+        if not squeezed.any():
+            break
+        share = functional.gaussian_smooth(squeezed.contiguous(), 1.5).mul_(UNFOLDING_STRENGTH).clamp_(max=1.0)
+        smooth = functional.gaussian_smooth(displacement, 1.0)
+        displacement = torch.lerp(displacement, smooth, share)
+    return displacement
+
+
+def _agree(there: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of a displacement and of the inverse of its counterpart, and the inverse of that mean."""
+    inverse, _ = functional.invert(back)
+    mean = inverse.add_(there).mul_(0.5)
+    return mean, functional.invert(mean)[0]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What every level and direction works with."""
+
+    similarity: AbstractSimilarity
+    regularities: Sequence[AbstractRegularity]
+    optimiser: SteepestAscent
+    stop: Plateau
+    on_step: OnStep | None
+
+    def objective(self, displacement: Tensor, value: float) -> float:
+        return value - sum(float(regularity.energy(displacement)[0]) for regularity in self.regularities)
+
+
+@dataclass(eq=False)
 class _Stage:
-    """One level: the images at its resolution and room to work in."""
+    """One level in one direction: the images at its resolution, on the lattice of the fixed image."""
 
-    def __init__(self, domain: Volume, moving: Volume, matrix: np.ndarray, level: Level, device: str) -> None:
+    level: Level
+    grid: Grid
+    fixed: Tensor
+    moving: Tensor
+    fixed_weights: Tensor | None
+    valid: Tensor | None
+    fill: float | None
+    mirrored_fill: float | None
+    voxel_map: np.ndarray
+    fade: list[int]
+
+    @classmethod
+    def between(cls, domain: Volume, moving: Volume, matrix: np.ndarray, level: Level, device: str) -> "_Stage":
         factors = level.factors(domain)
         fixed = domain.coarsen(factors)
         moving = moving.coarsen(_matching_factors(moving, fixed, matrix))
-        self.level, self.grid, self.device = level, fixed.grid, device
-        self.fixed, self.moving = fixed.tensor.contiguous().to(device), moving.tensor.contiguous().to(device)
-        self.fixed_weights = None if fixed.weights is None else fixed.weights.to(device)
-        self.fill = 0.0 if moving.has_background else None
-        self.valid = None
+        valid = None
         if moving.weights is not None or not moving.has_background:
             valid = torch.ones_like(moving.tensor[:, :1]) if moving.weights is None else moving.weights
-            self.valid = valid.contiguous().to(device)
-        self.voxel_map = moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy()
-        self.warped, self.slope = self._empty(self.fixed.shape[1]), self._empty(self.fixed.shape[1])
-        self.fade = [max(1, _margin_of(domain) // f) for f in factors]
+        return cls(
+            level=level,
+            grid=fixed.grid,
+            fixed=fixed.tensor.contiguous().to(device),
+            moving=moving.tensor.contiguous().to(device),
+            fixed_weights=None if fixed.weights is None else fixed.weights.to(device),
+            valid=None if valid is None else valid.contiguous().to(device),
+            fill=0.0 if moving.has_background else None,
+            mirrored_fill=0.0 if domain.has_background else None,
+            voxel_map=moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy(),
+            fade=[max(1, _margin_of(domain) // f) for f in factors],
+        )
+
+    def mirrored(self) -> "_Stage":
+        """The opposite direction, on the same lattice: the moving image, through the linear map, is the fixed one."""
+        still = torch.zeros(1, 3, *self.grid.shape, device=self.fixed.device)
+        moving = functional.warp(self.moving, still, self.voxel_map, fill=self.fill)
+        weights = None
+        if self.valid is not None:
+            weights = functional.warp(self.valid, still, self.voxel_map, fill=0.0)
+        valid = self.fixed_weights
+        if valid is None and self.mirrored_fill is None:
+            valid = torch.ones_like(self.fixed[:, :1])
+        return replace(
+            self,
+            fixed=moving,
+            moving=self.fixed,
+            fixed_weights=weights,
+            valid=valid,
+            fill=self.mirrored_fill,
+            mirrored_fill=self.fill,
+            voxel_map=np.eye(4),
+        )
 
     def start(self, previous: Tensor | None, previous_grid: Grid) -> Tensor:
         """The displacement to start from: none, or the coarser level's."""
+        still = torch.zeros(1, 3, *self.grid.shape, device=self.fixed.device)
         if previous is None:
-            return torch.zeros(1, 3, *self.grid.shape, device=self.device)
+            return still
         to_coarse = self.grid.voxel_to_voxel(previous_grid).numpy()
-        still = torch.zeros(1, 3, *self.grid.shape, device=self.device)
         finer = functional.warp(previous, still, to_coarse)
         scale = torch.from_numpy(1 / np.diag(to_coarse)[:3]).to(finer).reshape(1, 3, 1, 1, 1)
-        return finer * scale
+        return finer.mul_(scale)
 
-    def run(
-        self,
-        displacement: Tensor,
-        similarity: AbstractSimilarity,
-        regularities: Sequence[AbstractRegularity],
-        optimiser: SteepestAscent,
-        stop: Plateau,
-        on_step: Callable[[int, int, int, float], None] | None,
-    ) -> tuple[list[float], str]:
-        """Improve `displacement` in place; return the similarity at each step and why it stopped.
+    def run(self, start: Tensor, parts: _Parts, share: tuple[float, float]) -> tuple[Tensor, list[float], str]:
+        """Improve on a displacement; return the better one, the similarity at each step and why it stopped.
 
-        A level that does not end better than it began leaves the displacement as it was.
+        A level that does not end better than it began returns the displacement that it was given. `share` is the part
+        of the level that this run is, for `on_step`.
         """
-        start, reason = displacement.clone(), "made all its steps"
-        room = [self._empty(3), self._empty(3), self._empty(3)]
+        reason, num_steps = "made all its steps", self.level.num_steps
+        displacement, spare, force, room = start.clone(), self._empty(3), self._empty(3), self._empty(3)
+        images = self._empty(self.fixed.shape[1]), self._empty(self.fixed.shape[1])
         values: list[float] = []
-        for step in range(self.level.num_steps):
-            value, force = self._force(displacement, similarity, room)
-            for regularity in regularities:
-                pull = regularity.force(displacement)
-                if pull is not None:
-                    force.add_(pull)
-            for regularity in regularities:
-                force = regularity.smooth_update(force, room[1])
-            force.mul_(optimiser.scale(force, step / max(self.level.num_steps - 1, 1)))
-            self._fade_out(force)
-            functional.compose(displacement, force, out=room[2])
-            displacement.copy_(room[2])
-            for regularity in regularities:
-                smoothed = regularity.smooth_field(displacement, room[1])
-                if smoothed is not displacement:
-                    displacement.copy_(smoothed)
+        for step in range(num_steps):
+            value, force = self._force(displacement, parts, force, room, images)
+            for regularity in parts.regularities:
+                smooth = regularity.smooth_update(force, room)
+                force, room = (smooth, force) if smooth is room else (smooth, room)
+            force.mul_(parts.optimiser.scale(force, step / max(num_steps - 1, 1)))
+            self.fade_out(force)
+            displacement, spare = functional.compose(displacement, force, out=spare), displacement
+            for regularity in parts.regularities:
+                smooth = regularity.smooth_field(displacement, spare)
+                displacement, spare = (smooth, displacement) if smooth is spare else (smooth, spare)
             self._clamp_edges(displacement)
             values.append(value)
-            if on_step is not None:
-                on_step(self.level.factor, step + 1, self.level.num_steps, value)
-            if stop.is_reached(values):
-                reason = f"gained less than {stop.tolerance:g} in {stop.window} steps"
+            if parts.on_step is not None:
+                parts.on_step(self.level.factor, share[0] + (share[1] - share[0]) * (step + 1) / num_steps, value)
+            if parts.stop.is_reached(values):
+                reason = f"gained less than {parts.stop.tolerance:g} in {parts.stop.window} steps"
                 break
-        values.append(self._compare(displacement, similarity)[0])
-        if self._objective(displacement, values[-1], regularities) <= self._objective(start, values[0], regularities):
-            displacement.copy_(start)
-            return values, "gained nothing and was taken back"
-        return values, reason
-
-    @staticmethod
-    def _objective(displacement: Tensor, value: float, regularities: Sequence[AbstractRegularity]) -> float:
-        return value - sum(float(regularity.energy(displacement)[0]) for regularity in regularities)
+        values.append(self._compare(displacement, parts.similarity, images)[0])
+        judge = parts.similarity.as_judge()
+        before, after = (self._compare(field, judge, images)[0] for field in (start, displacement))
+        if parts.objective(displacement, after) <= parts.objective(start, before):
+            return start, values, "gained nothing and was taken back"
+        return displacement, values, reason
 
     def _empty(self, channels: int) -> Tensor:
-        if self.device == "cpu":
+        if self.fixed.device.type == "cpu":
             return empty_like_shape(1, channels, *self.grid.shape)
-        return torch.empty(1, channels, *self.grid.shape, device=self.device)
+        return torch.empty(1, channels, *self.grid.shape, device=self.fixed.device)
 
-    def _compare(self, displacement: Tensor, similarity: AbstractSimilarity) -> tuple[float, Tensor, Tensor]:
-        """The similarity, its derivative by the warped image, and the warped image."""
-        warped = functional.warp(self.moving, displacement, self.voxel_map, fill=self.fill, out=self.warped)
+    def _compare(
+        self, displacement: Tensor, similarity: AbstractSimilarity, images: tuple[Tensor, Tensor]
+    ) -> tuple[float, Tensor, Tensor]:
+        """The similarity, its derivative by the warped image, and the warped image (in `images`)."""
+        warped = functional.warp(self.moving, displacement, self.voxel_map, fill=self.fill, out=images[0])
         weights = self.fixed_weights
         if self.valid is not None:
             seen = functional.warp(self.valid, displacement, self.voxel_map, fill=0.0)
             weights = seen if weights is None else seen.mul_(weights)
-        values, slope = similarity.value_and_gradient(self.fixed, warped, weights, out=self.slope)
+        values, slope = similarity.value_and_gradient(self.fixed, warped, weights, out=images[1])
         return float(values[0]), slope, warped
 
-    def _force(self, displacement: Tensor, similarity: AbstractSimilarity, room: list[Tensor]) -> tuple[float, Tensor]:
-        """The similarity and, per voxel, how it grows with a displacement (times the number of voxels)."""
-        value, slope, warped = self._compare(displacement, similarity)
-        force = functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=room[0])
+    def _force(
+        self, displacement: Tensor, parts: _Parts, force: Tensor, room: Tensor, images: tuple[Tensor, Tensor]
+    ) -> tuple[float, Tensor]:
+        """The objective's similarity and, per voxel, how it grows with a displacement (times the number of voxels)."""
+        value, slope, warped = self._compare(displacement, parts.similarity, images)
+        functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=force)
         for c in range(1, slope.shape[1]):
-            force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room[1]))
-        return value, force.mul_(float(self.grid.num_voxels))
+            force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room))
+        force.mul_(float(self.grid.num_voxels))
+        for regularity in parts.regularities:
+            pull = regularity.force(displacement)
+            if pull is not None:
+                force.add_(pull)
+        return value, force
 
-    def _fade_out(self, update: Tensor) -> None:
+    def fade_out(self, update: Tensor) -> None:
         """Fade an update to zero towards the edges of the lattice."""
         for axis, width in enumerate(self.fade, start=2):
             size = update.shape[axis]

@@ -8,7 +8,7 @@ from pullback.registration.deformable import SteepestAscent
 from pullback.registration.initialisation import Candidate
 from pullback.registration.schedule import Level, Plateau
 from pullback.registration.volume import Volume
-from pullback.regularity import AbstractRegularity, Gaussian
+from pullback.regularity import AbstractRegularity, Elasticity, Gaussian
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class LinearPlan:
 class DeformablePlan:
     """The deformable stage: its parts."""
 
-    levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 10))
-    regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(),))
+    levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15))
+    regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(), Elasticity()))
     optimiser: SteepestAscent = field(default_factory=SteepestAscent)
     stop: Plateau = field(default_factory=Plateau)
 

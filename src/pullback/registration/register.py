@@ -212,6 +212,7 @@ def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
 def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray) -> Deformation:
     plan = work.plan.deformable
     total = sum(level.num_steps * 8.0 ** -np.log2(level.factor) for level in plan.levels)
+    steps = {level.factor: level.num_steps for level in plan.levels}
     before = {
         level.factor: sum(
             other.num_steps * 8.0 ** -np.log2(other.factor) for other in plan.levels if other.factor > level.factor
@@ -219,9 +220,9 @@ def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray) -> Deformat
         for level in plan.levels
     }
 
-    def on_step(factor: int, step: int, num_steps: int, value: float) -> None:
-        done = (before[factor] + step * 8.0 ** -np.log2(factor)) / total
-        work.on_progress("deformable", done, f"1/{factor}, step {step}, similarity {value:.4f}")
+    def on_step(factor: int, share: float, value: float) -> None:
+        done = (before[factor] + share * steps[factor] * 8.0 ** -np.log2(factor)) / total
+        work.on_progress("deformable", done, f"1/{factor}, similarity {value:.4f}")
 
     deformation = deform(
         work.fixed,

@@ -9,11 +9,11 @@ class AbstractRegularity(ABC):  # noqa: B024 - every method has a meaning when i
     """Fields are ``(B, D, *shape)`` in voxels. What a subclass does not override leaves everything as it is."""
 
     def smooth_update(self, update: Tensor, scratch: Tensor) -> Tensor:
-        """Smooth an update before it is applied (fluid); may work in place; `scratch` has the same shape."""
+        """Smooth an update before it is applied (fluid), in place or into `scratch`, and return where it is."""
         return update
 
     def smooth_field(self, displacement: Tensor, scratch: Tensor) -> Tensor:
-        """Smooth the whole displacement (elastic); may work in place; `scratch` has the same shape."""
+        """Smooth the whole displacement (elastic), in place or into `scratch`, and return where it is."""
         return displacement
 
     def energy(self, displacement: Tensor) -> Tensor:

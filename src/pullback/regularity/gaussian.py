@@ -19,7 +19,7 @@ class Gaussian(AbstractRegularity):
         Vercauteren et al., Diffeomorphic demons, NeuroImage 45 (2009), doi:10.1016/j.neuroimage.2008.10.040.
     """
 
-    def __init__(self, fluid_voxels: float = 1.7, elastic_voxels: float = 0.6) -> None:
+    def __init__(self, fluid_voxels: float = 1.7, elastic_voxels: float = 0.0) -> None:
         if fluid_voxels < 0 or elastic_voxels < 0:
             raise ValueError(
                 f"The widths of smoothing are {fluid_voxels} and {elastic_voxels}, but 0 or more is needed."

@@ -27,6 +27,10 @@ class AbstractSimilarity(ABC):
             out: Where the derivative may be written.
         """
 
+    def as_judge(self) -> "AbstractSimilarity":
+        """The similarity by which two results are compared; its maximum is two equal images."""
+        return self
+
     def __call__(self, fixed: Tensor, warped: Tensor, weights: Tensor | None = None) -> Tensor:
         """The value per pair, ``(B,)``, differentiable in `warped`."""
         return _Value.apply(warped, fixed, weights, self)

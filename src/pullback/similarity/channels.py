@@ -37,3 +37,7 @@ class WeightedChannels(AbstractSimilarity):
             values += share * value
             gradient[:, c : c + 1] = share * slope
         return values, gradient
+
+    def as_judge(self) -> "WeightedChannels":
+        """The same weights for the judge of one channel."""
+        return WeightedChannels(self.similarity.as_judge(), self.shares)
