@@ -283,7 +283,7 @@ def test_reference_turns_any_transform_into_a_warp(tmp_path):
     fixed = Image(torch.rand((1, *grid.shape)), grid)
     write_image(tmp_path / "fixed.nii.gz", fixed)
     for n, reference in enumerate((grid, read_image(tmp_path / "fixed.nii.gz"))):
-        write_transform(tmp_path / f"{n}.nii.gz", chain, reference=reference)
+        write_transform(tmp_path / f"{n}.nii.gz", chain, fixed=reference)
         voxels = grid.centres().reshape(-1, 3)
         assert largest_gap(read_transform(tmp_path / f"{n}.nii.gz")(voxels), chain(voxels)) < TOLERANCE_MM
     with pytest.raises(ValueError, match="give `reference`"):

@@ -18,8 +18,9 @@ import SimpleITK
 import torch
 from torch import Tensor
 
+from pullback.io.formats import flatten, in_words, matrix_of
 from pullback.space import Grid
-from pullback.transforms import AbstractLinear, AbstractTransform, Affine, Chain, DisplacementField, StationaryVelocity
+from pullback.transforms import AbstractTransform, Affine, Chain, DisplacementField
 
 LPS = (-1.0, -1.0, 1.0)
 """Signs that turn the components of a RAS point or vector into LPS and back."""
@@ -133,24 +134,6 @@ def transform_of(records: Sequence[Record], where: str) -> AbstractTransform:
     return parts[0] if len(parts) == 1 else Chain(tuple(parts))
 
 
-def flatten(transform: AbstractTransform) -> list[AbstractTransform]:
-    """The parts of a chain, also of chains in chains, outermost first; a velocity as its dense field."""
-    if isinstance(transform, Chain):
-        return [part for inner in transform.parts for part in flatten(inner)]
-    return [transform.displacement_field if isinstance(transform, StationaryVelocity) else transform]
-
-
-def matrix_of(transform: AbstractTransform) -> Tensor | None:
-    """The float64 matrix of a linear transform or of a chain of nothing but linear ones; None for anything else."""
-    parts = flatten(transform)
-    if not all(isinstance(part, AbstractLinear) for part in parts):
-        return None
-    product = torch.eye(parts[0].num_dims + 1, dtype=torch.float64)
-    for part in parts:
-        product = product @ part.matrix.detach().cpu().to(torch.float64)
-    return product
-
-
 def affine_record(matrix: Tensor) -> Record:
     """A RAS matrix, fixed to moving, as an ITK affine with its centre at the origin (exact, in double)."""
     lps = swap_lps_matrix(matrix.detach().cpu()).numpy()
@@ -165,7 +148,7 @@ def _record_of(part: AbstractTransform, where: str) -> Record:
     matrix = matrix_of(part)
     if matrix is None:
         raise TypeError(
-            f"'{where}' cannot hold a {type(part).__name__}: ITK's files hold linear transforms and displacement "
+            f"'{where}' cannot hold a {in_words(part)}: ITK's files hold linear transforms and displacement "
             "fields; turn it into a DisplacementField first."
         )
     return affine_record(matrix)
