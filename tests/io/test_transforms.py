@@ -286,9 +286,9 @@ def test_reference_turns_any_transform_into_a_warp(tmp_path):
         write_transform(tmp_path / f"{n}.nii.gz", chain, fixed=reference)
         voxels = grid.centres().reshape(-1, 3)
         assert largest_gap(read_transform(tmp_path / f"{n}.nii.gz")(voxels), chain(voxels)) < TOLERANCE_MM
-    with pytest.raises(ValueError, match="give `reference`"):
+    with pytest.raises(ValueError, match="give the fixed image"):
         write_transform(tmp_path / "a.nii.gz", chain)
-    with pytest.raises(ValueError, match="give `reference`"):
+    with pytest.raises(ValueError, match="give the fixed image"):
         write_transform(tmp_path / "a.nii.gz", affine(3))
 
 
@@ -349,7 +349,7 @@ def test_sheared_grids_are_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".txt", ".tfm", ".mat"])
 def test_fields_do_not_fit_into_matrix_files(tmp_path, suffix):
-    with pytest.raises(ValueError, match=r"use \.h5"):
+    with pytest.raises(ValueError, match="a deformation would be lost"):
         write_transform(tmp_path / f"a{suffix}", Chain((affine(3), field_on(grid_of("RAS", 3)))))
 
 
@@ -371,7 +371,8 @@ def test_unknown_kinds_are_named(tmp_path):
 def test_suffixes_and_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_transform(tmp_path / "a.h5")
-    with pytest.raises(ValueError, match=r"'\.json'.*\.h5"):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match="no transform that is known here"):
         read_transform(tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"'\.json'.*\.h5"):
         write_transform(tmp_path / "a.json", affine(3))
@@ -413,7 +414,7 @@ def test_warps_must_say_what_they_are(tmp_path):
         return tmp_path / "a.nii.gz"
 
     vectors = np.ones((4, 5, 6, 1, 3))
-    with pytest.raises(ValueError, match="intent code 0"):
+    with pytest.raises(ValueError, match=r"could be itk .*--from"):
         read_transform(save(vectors, 0))
     with pytest.raises(ValueError, match="NiftyReg"):
         read_transform(save(vectors, 1007, "NREG_TRANS"))

@@ -6,6 +6,7 @@ world, RAS+ mm, and back; frames, units, order and direction of the tool stay in
 is refused with the reason; what a file does not say is asked for, never guessed.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -185,5 +186,5 @@ def in_words(transform: AbstractTransform) -> str:
 
 
 def _name(part: AbstractTransform) -> str:
-    spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in type(part).__name__)
-    return spaced.strip().replace("b spline", "B-spline")
+    words = re.findall(r"BSpline|[A-Z][a-z]+|[a-z]+", type(part).__name__)
+    return " ".join("B-spline" if word == "BSpline" else word.lower() for word in words)

@@ -27,21 +27,15 @@ READABLE = simpleitk.READABLE
 
 
 def is_field(path: Path) -> bool:
-    """Whether a file says that it holds displacement vectors as ITK does; never raises."""
-    try:
-        if suffix_of(path) in READABLE:
-            return simpleitk.holds_vectors(path)
-        return suffix_of(path) in nifti.WRITABLE and _intent_of(nifti.load(path), path) in INTENTS
-    except (ValueError, OSError):
-        return False
+    """Whether a file says that it holds displacement vectors as ITK does."""
+    if suffix_of(path) in READABLE:
+        return simpleitk.holds_vectors(path)
+    return _intent_or_none(path) in INTENTS
 
 
 def could_be_field(path: Path) -> bool:
-    """Whether a NIfTI has the shape of ITK's fields but does not say that it holds vectors; never raises."""
-    try:
-        return suffix_of(path) in nifti.WRITABLE and _intent_of(nifti.load(path), path) == NO_INTENT
-    except (ValueError, OSError):
-        return False
+    """Whether a NIfTI has the shape of ITK's fields but does not say that it holds vectors."""
+    return _intent_or_none(path) == NO_INTENT
 
 
 def read(path: Path) -> DisplacementField:
@@ -78,7 +72,7 @@ def write(path: Path, field: DisplacementField) -> None:
 
 def _vectors_of_nifti(path: Path) -> tuple[Raw, bool]:
     image = nifti.load(path)
-    intent = _intent_of(image, path)
+    intent = _intent_of(image.header, path)
     if intent not in (*INTENTS, NO_INTENT):
         raise ValueError(
             f"'{path}' has intent code {intent}, but {VECTOR_INTENT} (vectors, as ITK and ANTs write) or "
@@ -96,13 +90,21 @@ def _vectors_of_itk(path: Path) -> tuple[Raw, bool]:
     return simpleitk.read(path), True
 
 
-def _intent_of(image: nibabel.spatialimages.SpatialImage, path: Path) -> int:
+def _intent_or_none(path: Path) -> int | None:
+    header = nifti.read_header(path)
+    try:
+        return None if header is None else _intent_of(header, path)
+    except ValueError:
+        return None
+
+
+def _intent_of(header: nibabel.Nifti1Header, path: Path) -> int:
     """The intent code of an image of vectors.
 
     Raises:
         ValueError: If it has another shape, or says that the vectors are NiftyReg's.
     """
-    header, shape = image.header, image.shape
+    shape = header.get_data_shape()
     if len(shape) != 5 or shape[3] != 1 or shape[4] not in (2, 3) or (shape[4] == 2 and shape[2] != 1):
         raise ValueError(
             f"'{path}' has shape {shape}, but a displacement field of ITK is (X, Y, Z, 1, 3) or, in 2-D, "
