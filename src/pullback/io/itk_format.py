@@ -1,6 +1,7 @@
 """Transforms of ITK, SimpleITK, ANTs and 3D Slicer.
 
-``.h5 .hdf5`` hold anything linear, displacement fields and chains of them; ``.txt .tfm .mat`` hold what is linear;
+``.h5 .hdf5`` hold anything linear, B-splines, displacement fields and chains of them; ``.txt .tfm`` hold matrices,
+B-splines and chains of them; ``.mat`` holds a matrix;
 ``.nii .nii.gz .mha .nrrd`` hold one displacement field. All of them map points of the fixed world to points of the
 moving world, as ours do, in LPS mm.
 """
@@ -12,10 +13,10 @@ import h5py
 
 from pullback.io import itk_files, nifti, warps
 from pullback.io.atomic import suffix_of
-from pullback.io.formats import AbstractFormat, Written, field_for, matrix_for
+from pullback.io.formats import AbstractFormat, Written, field_for, flatten, matrix_for
 from pullback.io.itk import affine_record, records_of, transform_of
 from pullback.space import Grid
-from pullback.transforms import AbstractTransform, Affine
+from pullback.transforms import AbstractLinear, AbstractTransform, Affine, BSpline
 
 HDF5 = (".h5", ".hdf5")
 TEXT = (".txt", ".tfm")
@@ -24,7 +25,7 @@ WARP = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 TEXT_START = b"#Insight Transform File"
 HDF5_START = b"\x89HDF\r\n\x1a\n"
-MATLAB_NAME = re.compile(rb"\w+_(double|float)_[23]_[23]\0")
+MATLAB_NAME = re.compile(rb"\w+_(double|float)_[23]_[23](_\d)?\0")
 NUM_MATLAB_BYTES = 4096
 """A linear transform is far shorter, with any order of its two variables."""
 
@@ -75,10 +76,22 @@ class ITKFormat(AbstractFormat):
             field, written = field_for(transform, fixed, path)
             warps.write(path, field)
             return written
+        if suffix in TEXT and _is_parametric(transform):
+            itk_files.write_text(path, records_of(transform, str(path)))
+            return Written(transform)
         matrix = matrix_for(transform, path)
-        write = itk_files.write_text if suffix in TEXT else itk_files.write_matlab
-        write(path, affine_record(matrix))
+        if suffix in TEXT:
+            itk_files.write_text(path, [affine_record(matrix)])
+        else:
+            itk_files.write_matlab(path, affine_record(matrix))
         return Written(Affine(matrix))
+
+
+def _is_parametric(transform: AbstractTransform) -> bool:
+    """Whether it is made of B-splines and matrices, with at least one B-spline: what text holds besides a matrix."""
+    parts = flatten(transform)
+    is_small = all(isinstance(part, BSpline | AbstractLinear) for part in parts)
+    return is_small and any(isinstance(part, BSpline) for part in parts)
 
 
 def _is_itk_hdf5(path: Path) -> bool:

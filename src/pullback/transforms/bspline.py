@@ -178,10 +178,8 @@ def bspline_slopes(order: int, position: Tensor) -> Tensor:
     """Their derivatives, ``(O+1, N)``: differences of the splines of one order less."""
     if order == 1:  # steps, whose value at a knot must not depend on rounding
         return torch.stack([-torch.ones_like(position), torch.ones_like(position)])
-    knots = range(order + 1)
-    return torch.stack(
-        [_bspline(order - 1, position - n + 0.5) - _bspline(order - 1, position - n - 0.5) for n in knots]
-    )
+    lower = [_bspline(order - 1, position - knot + 0.5) for knot in range(order + 2)]
+    return torch.stack([first - second for first, second in itertools.pairwise(lower)])
 
 
 def _bspline(order: int, x: Tensor) -> Tensor:
