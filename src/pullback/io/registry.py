@@ -3,11 +3,15 @@
 from pathlib import Path
 
 from pullback.checks import check_choice
-from pullback.io import itk_format
+from pullback.io import elastix, itk_format, x5
 from pullback.io.atomic import suffix_of
 from pullback.io.formats import AbstractFormat
 
-FORMATS: tuple[AbstractFormat, ...] = (itk_format.FORMAT,)
+FORMATS: tuple[AbstractFormat, ...] = (
+    itk_format.FORMAT,
+    x5.FORMAT,
+    elastix.FORMAT,
+)
 """One line each; the first that writes a suffix is the one that writes it when nobody says which."""
 
 
@@ -28,19 +32,38 @@ def recognise(path: Path) -> AbstractFormat:
         FileNotFoundError: If there is no such file.
         ValueError: If its content does not say, or fits none; the message lists what it could be.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"'{path}' does not exist or is a folder.")
-    certain = [form for form in FORMATS if form.recognises(path)]
+    certain = certainly(path)
     if len(certain) == 1:
         return certain[0]
-    possible = certain or [form for form in FORMATS if form.could_be(path)]
-    if possible:
+    if possible := certain or possibly(path):
         names = "; ".join(f"{form.name} ({form.title})" for form in possible)
-        raise ValueError(f"'{path}' does not say which tool wrote it. It could be {names}; say which with --from.")
+        raise ValueError(
+            f"'{path}' does not say which tool wrote it. It could be {names}; say which with --from, or convert it "
+            "first."
+        )
     for form in FORMATS:
         if suffix_of(path) in form.suffixes:
             form.read(path, None, None)  # says what is wrong with the file
-    raise ValueError(f"'{path}' is no transform that is known here, or is damaged; known are {known()}.")
+    raise ValueError(
+        f"'{path}', with the suffix '{suffix_of(path)}', is no transform that is known here, or is damaged; known are "
+        f"{known()}."
+    )
+
+
+def certainly(path: Path) -> list[AbstractFormat]:
+    """The formats that the content of a file names, one or none unless two of them quarrel.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"'{path}' does not exist or is a folder.")
+    return [form for form in FORMATS if form.recognises(path)]
+
+
+def possibly(path: Path) -> list[AbstractFormat]:
+    """The formats that the content of a file fits without naming them."""
+    return [form for form in FORMATS if form.could_be(path)]
 
 
 def format_for(path: Path) -> AbstractFormat:
