@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pullback.io import itk, read_transform
+from pullback.io import elastix, itk, read_transform, warps, x5
 from pullback.io.registry import FORMATS
 from pullback.space import Grid
+from pullback.transforms import BSpline, Chain, DisplacementField, to_world_vectors
 
 FOLDER = Path(__file__).parents[1] / "data" / "transforms"
 TOOLS = sorted(path.parent.name for path in FOLDER.glob("*/points.json"))
@@ -32,12 +33,11 @@ def grid_of(entry, which):
     return None if grid is None else Grid(tuple(grid["shape"]), torch.tensor(grid["voxel_to_world"]).double())
 
 
-def gap_mm(tool, name, read=None):
+def gap_mm(tool, name):
     """How far our images of the points are from the tool's, at most."""
     entry = entries(tool)[name]
     grids = {which: grid_of(entry, which) for which in ("fixed", "moving")}
-    form = entry["format"] if entry.get("ask") else None
-    transform = read_transform(FOLDER / tool / name, format=form, **grids) if read is None else read(entry, grids)
+    transform = read_transform(FOLDER / tool / name, format=entry["format"] if entry.get("ask") else None, **grids)
     points, mapped = (torch.tensor(entry[key], dtype=torch.float64) for key in ("points", "mapped"))
     return float(torch.linalg.vector_norm(transform(points) - mapped, dim=-1).max())
 
@@ -68,26 +68,86 @@ def test_only_its_own_format_claims_a_file(tool, name):
         assert claims == [entry["format"]]
 
 
-# Planted errors: each classic mistake must make the check above fail --------------------------------------------------
+# Planted errors: each classic mistake makes the check above fail ------------------------------------------------------
 
-MISTAKES = {
-    "LPS taken for RAS": lambda transform, signs: transform,
-    "moving to fixed": lambda transform, signs: None,
-}
-EVERY_KIND = [
-    ("itk", "euler-3d.tfm"),
-    ("itk", "bspline-3d.tfm"),
+MATRICES = [("itk", "euler-3d.tfm"), ("itk", "similarity-2d.mat"), ("ants", "affine-float.mat")]
+CHAINS = [
     ("itk", "composite-3d.h5"),
     ("itk", "composite-2d.h5"),
-    ("itk", "field.nii.gz"),
-    ("itk", "field.mha"),
-    ("ants", "affine-float.mat"),
-    ("elastix", "TransformParameters.0.txt"),
     ("elastix", "TransformParameters.1.txt"),
+    ("x5", "chain.x5"),
 ]
+SPLINES = [("itk", "bspline-2d.tfm"), ("itk", "bspline-3d.tfm"), ("x5", "bspline.x5")]
+FIELDS = [("itk", "field.nii.gz"), ("itk", "field.mha"), ("itk", "field.nrrd"), ("x5", "dense.x5")]
+IN_LPS = [case for case in (*MATRICES, *CHAINS, *SPLINES, *FIELDS) if case[0] != "x5"]
 
 
-@pytest.mark.parametrize(("tool", "name"), EVERY_KIND)
-def test_lps_for_ras_is_caught(tool, name, monkeypatch):
+def is_caught(tool, name):
+    return gap_mm(tool, name) > 10 * entries(tool)[name]["tolerance_mm"]
+
+
+def replace_everywhere(monkeypatch, name, value):
+    """Plant a wrong class or function into every module that reads files under that name."""
+    for module in (elastix, itk, warps, x5):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.parametrize(("tool", "name"), IN_LPS)
+def test_lps_taken_for_ras_is_caught(tool, name, monkeypatch):
     monkeypatch.setattr(itk, "LPS", (1.0, 1.0, 1.0))
-    assert gap_mm(tool, name) > 10 * entries(tool)[name]["tolerance_mm"]
+    assert is_caught(tool, name)
+
+
+@pytest.mark.parametrize(("tool", "name"), [case for case in SPLINES + FIELDS if case[0] == "x5"])
+def test_ras_taken_for_lps_is_caught(tool, name, monkeypatch):
+    for kind in (BSpline, DisplacementField):
+        replace_everywhere(
+            monkeypatch,
+            kind.__name__,
+            lambda vectors, grid, *more, kind=kind: kind(
+                vectors * torch.tensor([-1.0, -1.0, 1.0])[:, None, None, None], grid, *more
+            ),
+        )
+    assert is_caught(tool, name)
+
+
+@pytest.mark.parametrize(("tool", "name"), MATRICES + CHAINS + SPLINES + FIELDS)
+def test_the_way_of_images_taken_for_that_of_points_is_caught(tool, name):
+    entry = entries(tool)[name]
+    transform = ~read_transform(FOLDER / tool / name)
+    points, mapped = (torch.tensor(entry[key], dtype=torch.float64) for key in ("points", "mapped"))
+    assert float((transform(points) - mapped).abs().max()) > 10 * entry["tolerance_mm"]
+
+
+@pytest.mark.parametrize(("tool", "name"), CHAINS)
+def test_a_swapped_order_is_caught(tool, name, monkeypatch):
+    replace_everywhere(monkeypatch, "Chain", lambda parts: Chain(parts[::-1]))
+    assert is_caught(tool, name)
+
+
+@pytest.mark.parametrize(("tool", "name"), SPLINES + FIELDS + CHAINS[:2])
+def test_half_a_voxel_is_caught(tool, name, monkeypatch):
+    def shifted(grid):
+        matrix = grid.voxel_to_world.clone()
+        matrix[:-1, -1] += matrix[:-1, :-1].sum(dim=1) / 2
+        return Grid(grid.shape, matrix)
+
+    for kind in (BSpline, DisplacementField):
+        replace_everywhere(
+            monkeypatch,
+            kind.__name__,
+            lambda vectors, grid, *more, kind=kind: kind(vectors, shifted(grid), *more),
+        )
+    assert is_caught(tool, name)
+
+
+@pytest.mark.parametrize(("tool", "name"), SPLINES + FIELDS + CHAINS[:2])
+def test_voxels_taken_for_mm_are_caught(tool, name, monkeypatch):
+    for kind in (BSpline, DisplacementField):
+        replace_everywhere(
+            monkeypatch,
+            kind.__name__,
+            lambda vectors, grid, *more, kind=kind: kind(to_world_vectors(vectors, grid), grid, *more),
+        )
+    assert is_caught(tool, name)

@@ -35,10 +35,11 @@ class X5Format(AbstractFormat):
 
     def recognises(self, path: Path) -> bool:
         """By the attribute ``Format`` of an HDF5 file."""
-        if not h5py.is_hdf5(path):
+        try:
+            with h5py.File(path, "r") as file:
+                return file.attrs.get("Format") in ("X5", b"X5")
+        except OSError:
             return False
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("Format") in ("X5", b"X5")
 
     def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> AbstractTransform:
         """Read the only transform, or the only chain; the grids are not needed."""
