@@ -106,7 +106,7 @@ def store(
     if written.notes:
         print(f"note: {_loss(transform, written, fixed)}")
     if verify:
-        gap = read_back_mm(path, written, fixed=fixed, moving=moving, form=form)
+        gap = read_back_mm(path, written, fixed=fixed, moving=moving, form=form, kind=kind)
         print(f"read back: largest difference {gap:.2g} mm at random points")
 
 

@@ -91,6 +91,10 @@ class AbstractFormat(ABC):
             OSError: If the place cannot be written to or the disk is full.
         """
 
+    def to_read_back(self, kind: str | None) -> "AbstractFormat":
+        """The format that reads what was just written as `kind`: itself, unless files do not say their kind."""
+        return self
+
     def check_kind(self, kind: str | None) -> str | None:
         """Return `kind` if the format has it.
 

@@ -16,7 +16,13 @@ HALF_WIDTH_MM = 100.0
 
 
 def read_back_mm(
-    path: Path, written: Written, *, fixed: Grid | None, moving: Grid | None, form: AbstractFormat | None = None
+    path: Path,
+    written: Written,
+    *,
+    fixed: Grid | None,
+    moving: Grid | None,
+    form: AbstractFormat | None = None,
+    kind: str | None = None,
 ) -> float:
     """Read a file that was just written and compare it with what it should hold.
 
@@ -26,6 +32,7 @@ def read_back_mm(
         fixed: The grid it was written with.
         moving: Likewise.
         form: The format it was written in; by default the one of the suffix.
+        kind: The kind it was written as.
 
     Returns:
         The largest distance in mm between images of the same point.
@@ -34,7 +41,7 @@ def read_back_mm(
         OSError: If it is larger than the format's tolerance: then the file is not what was asked for.
     """
     form = format_for(path) if form is None else form
-    again = form.read(path, fixed, moving)
+    again = form.to_read_back(kind).read(path, fixed, moving)
     gap = largest_difference_mm(written.transform, again, domain_of(written.transform, fixed))
     if not gap <= form.tolerance_mm:
         raise OSError(
