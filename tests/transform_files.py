@@ -5,7 +5,7 @@ import SimpleITK
 import torch
 
 from pullback.space import Grid
-from pullback.transforms import Affine, DisplacementField
+from pullback.transforms import Affine, BSpline, DisplacementField
 
 TOLERANCE_MM = 1e-4
 
@@ -53,6 +53,13 @@ def affine_of(linear):
 def field_on(grid):
     generator = torch.Generator().manual_seed(3)
     return DisplacementField(torch.rand((grid.num_dims, *grid.shape), generator=generator) * 10 - 5, grid)
+
+
+def spline_on(grid, order=3):
+    """A B-spline with control points on a grid and coefficients of up to 2 mm."""
+    generator = torch.Generator().manual_seed(7)
+    coefficients = torch.rand((grid.num_dims, *grid.shape), generator=generator, dtype=torch.float64) * 4 - 2
+    return BSpline(coefficients, grid, order)
 
 
 def points_in(grid, outside=0.0):

@@ -1,19 +1,13 @@
 """elastix's parameter files: what we write comes back, and what cannot be read or written is said."""
 
 import pytest
-import torch
 
 from pullback.io import read_transform, write_transform
 from pullback.io.registry import recognise
-from pullback.transforms import Affine, BSpline, Chain
-from transform_files import affine, field_on, grid_of, largest_gap, points_in
+from pullback.transforms import Affine, Chain
+from transform_files import affine, field_on, grid_of, largest_gap, points_in, spline_on
 
 KINDS = ("RAS", "LPS", "oblique", "anisotropic")
-
-
-def spline_on(grid, order=3):
-    generator = torch.Generator().manual_seed(7)
-    return BSpline(torch.rand((grid.num_dims, *grid.shape), generator=generator).double() * 4 - 2, grid, order)
 
 
 @pytest.fixture

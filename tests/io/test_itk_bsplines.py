@@ -7,15 +7,9 @@ import torch
 
 from pullback.io import read_transform, write_transform
 from pullback.transforms import BSpline, Chain
-from transform_files import affine, field_on, grid_of, largest_gap, mapped_by_simpleitk, points_in
+from transform_files import affine, field_on, grid_of, largest_gap, mapped_by_simpleitk, points_in, spline_on
 
 KINDS = ("RAS", "LPS", "oblique", "anisotropic")
-
-
-def spline_on(grid, order=3):
-    generator = torch.Generator().manual_seed(7)
-    shape = (grid.num_dims, *grid.shape)
-    return BSpline(torch.rand(shape, generator=generator, dtype=torch.float64) * 4 - 2, grid, order)
 
 
 def simpleitk_spline(num_dims, order=3):

@@ -3,19 +3,13 @@
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from pullback.io import read_transform, write_transform
 from pullback.io.registry import recognise
-from pullback.transforms import BSpline, Chain, DisplacementField
-from transform_files import affine, field_on, grid_of, largest_gap, points_in
+from pullback.transforms import Chain, DisplacementField
+from transform_files import affine, field_on, grid_of, largest_gap, points_in, spline_on
 
 KINDS = ("RAS", "LPS", "oblique", "anisotropic")
-
-
-def spline_on(grid, order=3):
-    generator = torch.Generator().manual_seed(7)
-    return BSpline(torch.rand((grid.num_dims, *grid.shape), generator=generator).double() * 4 - 2, grid, order)
 
 
 @pytest.mark.parametrize("num_dims", [2, 3])
