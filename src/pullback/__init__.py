@@ -19,6 +19,7 @@ from pullback.pairwise import Registration, register
 from pullback.space import Grid
 from pullback.transforms import (
     Affine,
+    BSpline,
     Chain,
     DisplacementField,
     Rigid,
@@ -32,6 +33,7 @@ from pullback.version import __version__
 
 __all__ = [
     "Affine",
+    "BSpline",
     "Chain",
     "DisplacementField",
     "Grid",

@@ -21,11 +21,11 @@ AFFINE = Affine.from_parts(rotation=(0.1, 0.2, -0.1), translation_mm=(5.0, -3.0,
 OPTIONS = {
     "register": (
         "--out --model --initial --similarity --preset --smoothness --fixed-mask --moving-mask --fixed-labels "
-        "--moving-labels --fixed-points --moving-points --threads --device --seed --quiet --overwrite"
+        "--moving-labels --fixed-points --moving-points --threads --device --seed --no-verify --quiet --overwrite"
     ),
-    "apply": "--image --to --out --interpolation --inverse --points --lps",
-    "jacobian": "--to --out --log",
-    "info": "FILE",
+    "apply": "--image --to --out --interpolation --inverse --points --lps --fixed --moving --from",
+    "jacobian": "--to --out --log --moving --from",
+    "info": "FILE --fixed --moving --from",
     "demo": "--out",
 }
 

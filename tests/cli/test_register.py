@@ -94,11 +94,18 @@ def test_the_files_of_the_contract(here: Path, capsys):
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0].startswith("verdict: good")
     assert "report.html" in captured.out.splitlines()[1]
+    assert captured.out.splitlines()[2].startswith("read back: both transforms, largest difference")
     lines = captured.err.splitlines()
     assert any(line.startswith("rigid: ") and line.endswith(" s") for line in lines)
     assert "\r" not in captured.err
     assert "\x1b" not in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_transforms_are_not_read_back_if_told(here: Path, capsys):
+    assert register(here / "out", *QUICK, "--no-verify") == 0
+    assert "read back" not in capsys.readouterr().out
+    assert "read_back_mm" not in summary(here / "out")
 
 
 def test_quiet_is_silent(here: Path, capfd):
@@ -323,7 +330,9 @@ def test_ctrl_c_in_a_true_process(inputs: Path, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_affine_files_written_by_hand_start_it(here: Path):
-    pb.write_transform(here / "start.txt", Affine(phantoms.plain_scan()[1].matrix))
-    words = ("--initial", str(here / "start.txt"), "--model", "rigid", "--threads", "1", "--quiet")
+@pytest.mark.parametrize(("name", "form"), [("start.txt", "itk"), ("start.x5", "x5"), ("start.txt", "elastix")])
+def test_affine_files_written_by_hand_start_it(here: Path, name: str, form: str):
+    start = Affine(phantoms.plain_scan()[1].matrix)
+    pb.write_transform(here / name, start, fixed=phantoms.head(), format=form)
+    words = ("--initial", str(here / name), "--model", "rigid", "--threads", "1", "--quiet")
     assert register(here / "out", *words) == 0

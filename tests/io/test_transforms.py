@@ -21,87 +21,21 @@ from pullback.transforms import (
     Translation,
     identity,
 )
+from transform_files import (
+    TOLERANCE_MM,
+    affine,
+    affine_of,
+    field_on,
+    grid_of,
+    largest_gap,
+    mapped_by_simpleitk,
+    points_in,
+    simpleitk_field,
+    turn,
+)
 
-TOLERANCE_MM = 1e-4
 LINEAR = (".h5", ".hdf5", ".txt", ".tfm", ".mat")
 GRIDS = ("RAS", "LPS", "oblique", "anisotropic", "thin")
-
-
-def turn(num_dims, degrees=20.0):
-    """A rotation that mixes all axes."""
-    angle = np.radians(degrees)
-    matrix = np.eye(num_dims)
-    matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    if num_dims == 3:
-        matrix = matrix @ [[1, 0, 0], [0, np.cos(0.3), -np.sin(0.3)], [0, np.sin(0.3), np.cos(0.3)]]
-    return matrix
-
-
-def grid_of(name, num_dims):
-    shape, origin = (6, 7, 8)[:num_dims], (-20.0, 35.0, 50.0)[:num_dims]
-    spacing, direction = (2.0, 1.5, 3.0)[:num_dims], np.eye(num_dims)
-    if name == "thin":
-        shape = (6, 1, 8)[:num_dims]
-    if name == "anisotropic":
-        spacing = (0.4, 5.0, 0.4)[:num_dims]
-    if name == "LPS":
-        direction = np.diag([-1, -1, 1][:num_dims])
-    if name == "oblique":
-        direction = turn(num_dims) @ np.diag([-1, 1, 1][:num_dims])
-    return Grid.from_spacing(shape, spacing, origin=origin, direction=direction)
-
-
-def affine(num_dims):
-    """A matrix that is no rotation, with translations of a head's size."""
-    generator = np.random.default_rng(2)
-    matrix = np.eye(num_dims + 1)
-    matrix[:-1, :-1] = turn(num_dims, -35.0) @ (np.eye(num_dims) + 0.1 * generator.normal(size=(num_dims, num_dims)))
-    matrix[:-1, -1] = generator.uniform(-150, 150, num_dims)
-    return Affine(torch.from_numpy(matrix))
-
-
-def affine_of(linear):
-    """The homogeneous matrix of a linear part."""
-    matrix = np.eye(len(linear) + 1)
-    matrix[:-1, :-1] = linear
-    return matrix
-
-
-def field_on(grid):
-    generator = torch.Generator().manual_seed(3)
-    return DisplacementField(torch.rand((grid.num_dims, *grid.shape), generator=generator) * 10 - 5, grid)
-
-
-def points_in(grid, outside=0.0):
-    """World points inside the grid's voxel centres, or around them too."""
-    generator = torch.Generator().manual_seed(4)
-    last = torch.tensor(grid.shape, dtype=torch.float64) - 1
-    voxels = torch.rand((50, grid.num_dims), generator=generator, dtype=torch.float64)
-    return grid.to_world(voxels * (last + 2 * outside) - outside)
-
-
-def mapped_by_simpleitk(path, points):
-    """What SimpleITK makes of RAS points with a file."""
-    transform = path if isinstance(path, SimpleITK.Transform) else SimpleITK.ReadTransform(str(path))
-    signs = np.array([-1, -1, 1])[: points.shape[1]]
-    return torch.tensor(
-        np.array([transform.TransformPoint((point * signs).tolist()) for point in points.numpy()]) * signs
-    )
-
-
-def largest_gap(first, second):
-    return float((first - second).abs().max())
-
-
-def simpleitk_field(grid, values):
-    """An ITK field transform from a grid and LPS vectors ``(*shape, D)``, in double."""
-    signs = np.array([-1, -1, 1])[: grid.num_dims]
-    order = (*reversed(range(grid.num_dims)), grid.num_dims)
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.transpose(order)).astype(np.float64), isVector=True)
-    image.SetSpacing(grid.spacing_mm.tolist())
-    image.SetOrigin((signs * grid.origin.numpy()).tolist())
-    image.SetDirection((signs[:, None] * grid.direction.numpy()).ravel().tolist())
-    return image
 
 
 # Linear --------------------------------------------------------------------------------------------------------------
@@ -283,12 +217,12 @@ def test_reference_turns_any_transform_into_a_warp(tmp_path):
     fixed = Image(torch.rand((1, *grid.shape)), grid)
     write_image(tmp_path / "fixed.nii.gz", fixed)
     for n, reference in enumerate((grid, read_image(tmp_path / "fixed.nii.gz"))):
-        write_transform(tmp_path / f"{n}.nii.gz", chain, reference=reference)
+        write_transform(tmp_path / f"{n}.nii.gz", chain, fixed=reference)
         voxels = grid.centres().reshape(-1, 3)
         assert largest_gap(read_transform(tmp_path / f"{n}.nii.gz")(voxels), chain(voxels)) < TOLERANCE_MM
-    with pytest.raises(ValueError, match="give `reference`"):
+    with pytest.raises(ValueError, match="give the fixed image"):
         write_transform(tmp_path / "a.nii.gz", chain)
-    with pytest.raises(ValueError, match="give `reference`"):
+    with pytest.raises(ValueError, match="give the fixed image"):
         write_transform(tmp_path / "a.nii.gz", affine(3))
 
 
@@ -349,16 +283,11 @@ def test_sheared_grids_are_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".txt", ".tfm", ".mat"])
 def test_fields_do_not_fit_into_matrix_files(tmp_path, suffix):
-    with pytest.raises(ValueError, match=r"use \.h5"):
+    with pytest.raises(ValueError, match="a deformation would be lost"):
         write_transform(tmp_path / f"a{suffix}", Chain((affine(3), field_on(grid_of("RAS", 3)))))
 
 
 def test_unknown_kinds_are_named(tmp_path):
-    spline = SimpleITK.BSplineTransformInitializer(SimpleITK.Image(8, 8, 8, SimpleITK.sitkUInt8), [2, 2, 2])
-    for suffix in (".h5", ".tfm"):
-        SimpleITK.WriteTransform(spline, str(tmp_path / f"a{suffix}"))
-        with pytest.raises(ValueError, match="BSplineTransform"):
-            read_transform(tmp_path / f"a{suffix}")
     (tmp_path / "b.tfm").write_text(
         "#Insight Transform File V1.0\nTransform: DreamTransform_double_3_3\nParameters: 1\n"
     )
@@ -371,7 +300,8 @@ def test_unknown_kinds_are_named(tmp_path):
 def test_suffixes_and_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_transform(tmp_path / "a.h5")
-    with pytest.raises(ValueError, match=r"'\.json'.*\.h5"):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match="no transform that is known here"):
         read_transform(tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"'\.json'.*\.h5"):
         write_transform(tmp_path / "a.json", affine(3))
@@ -413,7 +343,7 @@ def test_warps_must_say_what_they_are(tmp_path):
         return tmp_path / "a.nii.gz"
 
     vectors = np.ones((4, 5, 6, 1, 3))
-    with pytest.raises(ValueError, match="intent code 0"):
+    with pytest.raises(ValueError, match=r"could be itk .*--from"):
         read_transform(save(vectors, 0))
     with pytest.raises(ValueError, match="NiftyReg"):
         read_transform(save(vectors, 1007, "NREG_TRANS"))

@@ -8,7 +8,10 @@ import SimpleITK
 
 import phantoms
 import pullback as pb
+from pullback.io import write_transform
+from pullback.io.formats import Written
 from pullback.pairwise import output
+from pullback.transforms import Translation
 
 ALWAYS = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html"}
 KEYS = {
@@ -60,6 +63,19 @@ def test_result_json_is_strict_and_says_everything(folder: Path):
     assert summary["labels"]["mean_dice_before"] < summary["labels"]["mean_dice_after"]
     assert summary["points"]["mean_mm_after"] < summary["points"]["mean_mm_before"]
     assert summary["peak_memory_mb"] > 0
+    assert summary["read_back_mm"] < 1e-3
+
+
+def test_transforms_that_read_back_wrong_leave_nothing(monkeypatch, tmp_path: Path):
+    def wrong(path, transform):
+        write_transform(path, Translation.by((1.0, 0.0, 0.0)) @ transform)
+        return Written(transform)
+
+    monkeypatch.setattr(output, "write_transform", wrong)
+    with pytest.raises(OSError, match="do not use it"):
+        phantoms.quick().save(tmp_path / "out")
+    assert names(tmp_path) == set()
+    assert phantoms.quick().save(tmp_path / "out", verify=False).is_dir()
 
 
 def test_the_report_stands_alone(folder: Path):

@@ -5,14 +5,18 @@ from typing import Annotated
 
 import typer
 
+from pullback.cli.transform_files import Fixed, From, Moving, load_chain, refuse_to_replace
 from pullback.data import Image, LabelMap
 from pullback.functional import INTERPOLATIONS
-from pullback.io import read_image, read_labels, read_points, read_transform, write_image, write_points
-from pullback.transforms import AbstractTransform, chain, warp, warp_points
+from pullback.io import read_image, read_labels, read_points, write_image, write_points
+from pullback.transforms import warp, warp_points
 
 
 def command(
-    transforms: Annotated[list[Path], typer.Argument(help="Applied to points of the fixed image in the order given.")],
+    transforms: Annotated[
+        list[Path],
+        typer.Argument(help="Files of any known tool, applied to points of the fixed image in the order given."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
     image: Annotated[Path | None, typer.Option("--image", help="Moving image or labels to resample.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Image whose grid the result takes.")] = None,
@@ -21,36 +25,31 @@ def command(
         str | None, typer.Option(help=f"{', '.join(INTERPOLATIONS)}. nearest and label are for label maps.")
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Apply the inverse of the whole list.")] = False,
+    fixed: Fixed = None,
+    moving: Moving = None,
+    form: From = None,
     lps: Annotated[bool, typer.Option("--lps", help="Points in and out are in ITK's LPS mm.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Resample an image onto a grid, or move points, through one or more transforms.
 
     As with antsApplyTransforms, a warp is listed before the affine that follows it. Points go the other way than
-    images: fixed_to_moving takes points of the fixed image to the moving image.
+    images: fixed_to_moving takes points of the fixed image to the moving image. For formats that need the images they
+    were made with, --fixed is --to and --moving is --image unless given (with --inverse the other way round).
     """
     if (image is None) == (points is None):
         raise ValueError("Give either --image (with --to) or --points.")
     if image is not None and to is None:
         raise ValueError("--image needs --to: the image whose grid the result takes.")
     refuse_to_replace(out, overwrite)
-    transform = load_chain(transforms)
+    ends = (image, to) if inverse else (to, image)
+    fixed, moving = ends[0] if fixed is None else fixed, ends[1] if moving is None else moving
+    transform = load_chain(transforms, fixed=fixed, moving=moving, form=form)
     transform = ~transform if inverse else transform
     if points is not None:
         moved = warp_points(read_points(points, lps=lps, num_dims=transform.num_dims), transform)
         write_points(out, moved, lps=lps)
         return
-    fixed = read_image(to)
-    moving: Image | LabelMap = read_labels(image) if interpolation in ("nearest", "label") else read_image(image)
-    write_image(out, warp(moving, transform, onto=fixed.grid, interpolation=interpolation), like=fixed)
-
-
-def load_chain(paths: list[Path]) -> AbstractTransform:
-    """The transforms of several files as one; the first acts first."""
-    return chain(*(read_transform(path) for path in reversed(paths)))
-
-
-def refuse_to_replace(path: Path, overwrite: bool) -> None:
-    """Raise FileExistsError if `path` exists and may not be replaced."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"'{path}' exists already; use --overwrite to replace it.")
+    target = read_image(to)
+    source: Image | LabelMap = read_labels(image) if interpolation in ("nearest", "label") else read_image(image)
+    write_image(out, warp(source, transform, onto=target.grid, interpolation=interpolation), like=target)

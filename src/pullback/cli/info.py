@@ -8,34 +8,50 @@ import numpy as np
 import torch
 import typer
 
-from pullback.cli.words import TRANSFORM_SUFFIXES
+from pullback.cli.transform_files import Fixed, From, Moving, load
 from pullback.data import Image
-from pullback.io import read_image, read_transform
+from pullback.io import read_image
+from pullback.io.atomic import suffix_of
+from pullback.io.formats import in_words
+from pullback.io.images import READABLE
+from pullback.io.registry import certainly, possibly
 from pullback.space import Grid, axis_codes
-from pullback.transforms import AbstractLinear, AbstractTransform, Affine, Chain, DisplacementField
+from pullback.transforms import AbstractLinear, AbstractTransform, Affine, BSpline, Chain, DisplacementField
 
 
-def command(file: Annotated[Path, typer.Argument(help="An image or a transform.")]) -> None:
+def command(
+    file: Annotated[Path, typer.Argument(help="An image or a transform.")],
+    fixed: Fixed = None,
+    moving: Moving = None,
+    form: From = None,
+) -> None:
     """Say what an image or a transform is, in words and numbers."""
-    for line in describe(file):
+    for line in describe(file, fixed=fixed, moving=moving, form=form):
         print(line)
 
 
-def describe(path: Path) -> list[str]:
+def describe(
+    path: Path, *, fixed: Path | None = None, moving: Path | None = None, form: str | None = None
+) -> list[str]:
     """Lines about a file."""
-    if path.suffix.lower() in TRANSFORM_SUFFIXES:
-        return describe_transform(read_transform(path))
+    found = [] if form is not None or path.is_dir() else certainly(path)
+    if form is not None or found:
+        name = form if form is not None else found[0].name
+        return [f"format: {name}", *describe_transform(load(path, fixed=fixed, moving=moving, form=form))]
     try:
-        image = read_image(path)
-        nifti = image.header.get("nifti")
-        if nifti is not None and nifti.get_intent()[0] == "vector":
-            return describe_transform(read_transform(path))
-        return describe_image(image)
+        return [*describe_image(read_image(path)), *_could_be(path)]
     except ValueError as image_error:
+        if suffix_of(path) in READABLE and not possibly(path):
+            raise
         try:
-            return describe_transform(read_transform(path))
-        except ValueError:
-            raise image_error from None
+            return describe_transform(load(path, fixed=fixed, moving=moving))
+        except ValueError as error:
+            raise error from image_error
+
+
+def _could_be(path: Path) -> list[str]:
+    names = [] if path.is_dir() else [form.name for form in possibly(path)]
+    return [f"note: it could also be a transform of {', '.join(names)}; --from says so"] if names else []
 
 
 def describe_image(image: Image) -> list[str]:
@@ -74,7 +90,13 @@ def describe_transform(transform: AbstractTransform) -> list[str]:
         return _describe_linear(transform)
     if isinstance(transform, DisplacementField):
         return _describe_field(transform)
-    return [f"transform: {type(transform).__name__}"]
+    if isinstance(transform, BSpline):
+        largest = float(torch.linalg.vector_norm(transform.coefficients, dim=0).max())
+        word = (
+            f"B-spline of order {transform.order}, {transform.num_dims}-D, RAS mm, largest coefficient {largest:.4g} mm"
+        )
+        return [word, *(f"control points: {line}" for line in describe_grid(transform.grid))]
+    return [f"transform: {in_words(transform)}"]
 
 
 def _describe_linear(transform: AbstractLinear) -> list[str]:

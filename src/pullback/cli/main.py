@@ -1,4 +1,4 @@
-"""The command line: ``pullback register | apply | jacobian | info | demo``.
+"""The command line: ``pullback register | apply | convert | compose | invert | jacobian | info | demo``.
 
 Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own
 verdict, 130 interrupted. Each error is one line on standard error.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, demo, info, jacobian, register
+from pullback.cli import apply, compose, convert, demo, info, invert, jacobian, register
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -45,6 +45,9 @@ def _root(
 
 app.command("register")(register.command)
 app.command("apply")(apply.command)
+app.command("convert")(convert.command)
+app.command("compose")(compose.command)
+app.command("invert")(invert.command)
 app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)

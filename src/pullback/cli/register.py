@@ -1,5 +1,6 @@
 """``pullback register``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,9 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Default: all. Results do not depend on it.")] = None,
     device: Annotated[str, typer.Option(help=", ".join(DEVICES))] = "auto",
     seed: Annotated[int, typer.Option(help="Recorded; every step is deterministic.")] = 0,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not read the written transforms back and compare them.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the directory.")] = False,
 ) -> int:
@@ -74,7 +78,7 @@ def command(
             on_progress=on_progress,
         )
         on_progress("writing", 0.0, "")
-        registration.save(out, overwrite=overwrite)
+        registration.save(out, overwrite=overwrite, verify=not no_verify)
         on_progress("writing", 1.0, "")
     if not quiet:
         say_verdict(registration, out)
@@ -82,10 +86,13 @@ def command(
 
 
 def say_verdict(registration: Registration, out: Path) -> None:
-    """Two lines: the verdict, and where everything is."""
+    """The verdict, where everything is, and how exactly the transforms read back."""
     verdict = registration.verdict
     print(f"verdict: {verdict.value} ({'; '.join(verdict.reasons)})")
     print(f"written: {out}/ (open {out / 'report.html'})")
+    read_back = json.loads((out / "result.json").read_text(encoding="utf-8")).get("read_back_mm")
+    if read_back is not None:
+        print(f"read back: both transforms, largest difference {read_back:.2g} mm at random points")
 
 
 def _numbers(text: str | None) -> list[float] | None:

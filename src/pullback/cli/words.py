@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+from pullback.io.atomic import suffix_of
+from pullback.io.images import READABLE
+from pullback.io.registry import FORMATS
 from pullback.pairwise import INITIALS
 
-TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".mat", ".txt", ".tfm")
+TRANSFORM_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes) - frozenset(READABLE)
+"""Suffixes of transforms that no image has, so that an image after ``--initial header`` is not taken for a start."""
 
 
 def spread_initial(arguments: list[str]) -> list[str]:
@@ -33,4 +37,4 @@ def spread_initial(arguments: list[str]) -> list[str]:
 
 
 def _is_start(word: str) -> bool:
-    return word in INITIALS or Path(word).suffix.lower() in TRANSFORM_SUFFIXES
+    return word in INITIALS or suffix_of(Path(word)) in TRANSFORM_SUFFIXES

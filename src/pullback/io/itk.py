@@ -8,6 +8,7 @@ A linear ITK transform is ``T(x) = A (x - c) + t + c``. A composite applies its 
 the order of a `Chain`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,9 @@ import SimpleITK
 import torch
 from torch import Tensor
 
+from pullback.io.formats import flatten, in_words, matrix_of
 from pullback.space import Grid
-from pullback.transforms import AbstractLinear, AbstractTransform, Affine, Chain, DisplacementField, StationaryVelocity
+from pullback.transforms import AbstractTransform, Affine, BSpline, Chain, DisplacementField
 
 LPS = (-1.0, -1.0, 1.0)
 """Signs that turn the components of a RAS point or vector into LPS and back."""
@@ -29,6 +31,9 @@ LARGEST_SHEAR = 1e-3
 
 AFFINE_KINDS = ("AffineTransform", "MatrixOffsetTransformBase")
 FIELD_KIND = "DisplacementFieldTransform"
+SPLINE_KIND = "BSplineTransform"
+KIND_END = re.compile(r"_(?P<num_dims>[23])_(?P=num_dims)(_(?P<order>\d))?$")
+"""How ITK ends the name of a kind: dimensions in, dimensions out, and the order of a B-spline that is not cubic."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,8 @@ class Record:
         Raises:
             ValueError: If the kind does not map 2-D to 2-D or 3-D to 3-D.
         """
-        if self.kind.endswith("_3_3"):
-            return 3
-        if self.kind.endswith("_2_2"):
-            return 2
+        if found := KIND_END.search(self.kind):
+            return int(found["num_dims"])
         raise ValueError(f"'{where}' holds a transform '{self.kind}', but one of 2-D or 3-D points is needed.")
 
 
@@ -116,7 +119,7 @@ def records_of(transform: AbstractTransform, where: str) -> list[Record]:
 
     Raises:
         ValueError: If a field's grid is sheared.
-        TypeError: If a part is neither linear nor a displacement field.
+        TypeError: If a part is neither linear, a B-spline nor a displacement field.
     """
     return [_record_of(part, where) for part in flatten(transform)]
 
@@ -125,30 +128,12 @@ def transform_of(records: Sequence[Record], where: str) -> AbstractTransform:
     """Read ITK records, outermost first, as one transform: a `Chain` if there are several.
 
     Raises:
-        ValueError: If a record is of a kind that is neither linear nor a displacement field, or is damaged.
+        ValueError: If a record is of a kind that is neither linear, a B-spline nor a field, or is damaged.
     """
     if not records:
         raise ValueError(f"'{where}' holds no transform.")
     parts = [_transform_of(record, where) for record in records]
     return parts[0] if len(parts) == 1 else Chain(tuple(parts))
-
-
-def flatten(transform: AbstractTransform) -> list[AbstractTransform]:
-    """The parts of a chain, also of chains in chains, outermost first; a velocity as its dense field."""
-    if isinstance(transform, Chain):
-        return [part for inner in transform.parts for part in flatten(inner)]
-    return [transform.displacement_field if isinstance(transform, StationaryVelocity) else transform]
-
-
-def matrix_of(transform: AbstractTransform) -> Tensor | None:
-    """The float64 matrix of a linear transform or of a chain of nothing but linear ones; None for anything else."""
-    parts = flatten(transform)
-    if not all(isinstance(part, AbstractLinear) for part in parts):
-        return None
-    product = torch.eye(parts[0].num_dims + 1, dtype=torch.float64)
-    for part in parts:
-        product = product @ part.matrix.detach().cpu().to(torch.float64)
-    return product
 
 
 def affine_record(matrix: Tensor) -> Record:
@@ -162,10 +147,12 @@ def affine_record(matrix: Tensor) -> Record:
 def _record_of(part: AbstractTransform, where: str) -> Record:
     if isinstance(part, DisplacementField):
         return _field_record(part, where)
+    if isinstance(part, BSpline):
+        return _spline_record(part, where)
     matrix = matrix_of(part)
     if matrix is None:
         raise TypeError(
-            f"'{where}' cannot hold a {type(part).__name__}: ITK's files hold linear transforms and displacement "
+            f"'{where}' cannot hold a {in_words(part)}: ITK's files hold linear transforms, B-splines and displacement "
             "fields; turn it into a DisplacementField first."
         )
     return affine_record(matrix)
@@ -182,11 +169,23 @@ def _field_record(field: DisplacementField, where: str) -> Record:
     return Record(f"{FIELD_KIND}_float_{grid.num_dims}_{grid.num_dims}", fixed, values.reshape(-1))
 
 
-def _transform_of(record: Record, where: str) -> Affine | DisplacementField:
+def _spline_record(spline: BSpline, where: str) -> Record:
+    grid = spline.grid
+    spacing, origin, direction = grid_to_itk(grid, where)
+    fixed = np.array([*grid.shape, *origin, *spacing, *direction], dtype=np.float64)
+    planes = spline.coefficients.detach().cpu().to(torch.float64).numpy()
+    parameters = np.concatenate([sign * plane.T.ravel() for sign, plane in zip(LPS, planes, strict=False)])  # x fastest
+    order = "" if spline.order == 3 else f"_{spline.order}"
+    return Record(f"{SPLINE_KIND}_double_{grid.num_dims}_{grid.num_dims}{order}", fixed, parameters + 0.0)
+
+
+def _transform_of(record: Record, where: str) -> Affine | BSpline | DisplacementField:
     num_dims = record.num_dims(where)
     _check_finite(record, where)
     if record.name == FIELD_KIND:
         return _field_of(record, num_dims, where)
+    if record.name == SPLINE_KIND:
+        return _spline_of(record, num_dims, where)
     if record.name not in AFFINE_KINDS:
         return _affine(_matrix_by_simpleitk(record, num_dims, where), where)
     _check_lengths(record, num_dims, num_dims * (num_dims + 1), where)
@@ -239,18 +238,34 @@ def _in_simpleitk(record: Record, num_dims: int) -> SimpleITK.Transform | None:
 
 
 def _field_of(record: Record, num_dims: int, where: str) -> DisplacementField:
+    grid = _lattice(record, num_dims, where)
+    values = record.parameters.reshape(*grid.shape[::-1], num_dims)
+    displacement = np.empty((num_dims, *grid.shape), dtype=values.dtype)
+    for axis in range(num_dims):
+        np.multiply(values[..., axis].T, LPS[axis], out=displacement[axis])
+    return DisplacementField(torch.from_numpy(displacement), grid)
+
+
+def _spline_of(record: Record, num_dims: int, where: str) -> BSpline:
+    grid = _lattice(record, num_dims, where)
+    planes = record.parameters.astype(np.float64).reshape(num_dims, *grid.shape[::-1])
+    coefficients = np.stack([sign * plane.T for sign, plane in zip(LPS, planes, strict=False)])
+    order = KIND_END.search(record.kind)["order"]
+    try:
+        return BSpline(torch.from_numpy(coefficients + 0.0), grid, 3 if order is None else int(order))
+    except ValueError as error:
+        raise ValueError(f"'{where}' holds a B-spline that cannot be read: {error}") from error
+
+
+def _lattice(record: Record, num_dims: int, where: str) -> Grid:
+    """The grid of a field or of the control points of a B-spline, which ITK stores alike."""
     size = record.fixed[:num_dims].astype(int).clip(0)
     _check_lengths(record, num_dims * (3 + num_dims), int(np.prod(size)) * num_dims, where)
     origin, spacing, direction = np.split(record.fixed[num_dims:].astype(np.float64), [num_dims, 2 * num_dims])
     try:
-        grid = grid_from_itk(size.tolist(), spacing, origin, direction)
+        return grid_from_itk(size.tolist(), spacing, origin, direction)
     except ValueError as error:
-        raise ValueError(f"'{where}' does not say where its displacements are: {error}") from error
-    values = record.parameters.reshape(*size[::-1], num_dims)
-    displacement = np.empty((num_dims, *size), dtype=values.dtype)
-    for axis in range(num_dims):
-        np.multiply(values[..., axis].T, LPS[axis], out=displacement[axis])
-    return DisplacementField(torch.from_numpy(displacement), grid)
+        raise ValueError(f"'{where}' does not say where its vectors are: {error}") from error
 
 
 def _check_lengths(record: Record, num_fixed: int, num_parameters: int, where: str) -> None:

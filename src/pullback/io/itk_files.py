@@ -50,14 +50,14 @@ def read_hdf5(path: Path) -> list[Record]:
 
 def write_hdf5(path: Path, records: Sequence[Record]) -> None:
     """Write a composite as ITK does, uncompressed: fields are noise to a compressor, and it would take seconds."""
-    dims = records[0].kind[-4:]
+    leader = _composite(records, path)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _write_text(file, "ITKVersion", SimpleITK.Version.ITKVersionString().removeprefix("ITK "))
         _write_text(file, "HDFVersion", f"HDF5 library version: {h5py.version.hdf5_version}")
         _write_text(file, "OSName", platform.system())
         _write_text(file, "OSVersion", platform.release())
         group = file.create_group(GROUP)
-        _write_text(group, "0/TransformType", f"{COMPOSITE}_double{dims}")
+        _write_text(group, "0/TransformType", leader.kind)
         for n, record in enumerate(records, start=1):
             _write_text(group, f"{n}/TransformType", record.kind)
             group[f"{n}/TransformFixedParameters"] = record.fixed
@@ -78,17 +78,16 @@ def read_text(path: Path) -> list[Record]:
     return _without_composite(records, path)
 
 
-def write_text(path: Path, record: Record) -> None:
-    """Write one linear transform as text, to the last bit."""
-    numbers = " ".join(map(repr, record.parameters.tolist()))
-    centre = " ".join(map(repr, record.fixed.tolist()))
-    lines = [
-        TEXT_HEADER,
-        "#Transform 0",
-        f"Transform: {record.kind}",
-        f"Parameters: {numbers}",
-        f"FixedParameters: {centre}",
-    ]
+def write_text(path: Path, records: Sequence[Record]) -> None:
+    """Write one transform, or several as a composite, as text, to the last bit."""
+    if len(records) > 1:
+        records = [_composite(records, path), *records]
+    lines = [TEXT_HEADER]
+    for number, record in enumerate(records):
+        lines += [f"#Transform {number}", f"Transform: {record.kind}"]
+        if record.name != COMPOSITE:
+            lines.append(f"Parameters: {' '.join(map(repr, record.parameters.tolist()))}")
+            lines.append(f"FixedParameters: {' '.join(map(repr, record.fixed.tolist()))}")
     with replacing(path) as temporary:
         temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
@@ -117,6 +116,12 @@ def write_matlab(path: Path, record: Record) -> None:
     contents = {record.kind: record.parameters[:, None], "fixed": record.fixed[:, None]}
     with replacing(path) as temporary:
         scipy.io.savemat(temporary, contents, format="4", appendmat=False)
+
+
+def _composite(records: Sequence[Record], path: Path) -> Record:
+    """The record that stands before the parts of a composite and holds nothing."""
+    num_dims = records[0].num_dims(str(path))
+    return Record(f"{COMPOSITE}_double_{num_dims}_{num_dims}", np.zeros(0), np.zeros(0))
 
 
 def _record_from_hdf5(group: h5py.Group) -> Record:

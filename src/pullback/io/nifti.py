@@ -95,6 +95,19 @@ def load(path: Path) -> SpatialImage:
     return image
 
 
+def read_header(path: Path) -> nibabel.Nifti1Header | None:
+    """The header alone, without unpacking the voxels; None if the file is no NIfTI. Never raises for what it holds."""
+    with path.open("rb") as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if is_packed else path.open("rb") as file:
+            start = file.read(NUM_HEADER_BYTES)
+        header_class = _image_class(start).header_class
+        return header_class(start[: header_class.template_dtype.itemsize], check=False)
+    except TROUBLE:
+        return None
+
+
 def from_nibabel(image: SpatialImage, where: str, num_dims: int | None = None) -> Raw:
     """Take over an image opened or made with nibabel; see `read`.
 

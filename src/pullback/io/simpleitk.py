@@ -44,6 +44,19 @@ def read(path: Path) -> Raw:
     return from_simpleitk(image, str(path))
 
 
+def holds_vectors(path: Path) -> bool:
+    """Whether the header says floating-point vectors, with a component per axis of a 2-D or 3-D image."""
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with damaged(path):
+            reader.ReadImageInformation()
+    except ValueError:
+        return False
+    kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
+    return "vector" in kind and "float" in kind and reader.GetNumberOfComponents() == reader.GetDimension() in (2, 3)
+
+
 def from_simpleitk(image: SimpleITK.Image, where: str) -> Raw:
     """Take over an image of SimpleITK.
 

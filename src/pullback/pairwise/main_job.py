@@ -67,15 +67,22 @@ class Registration:
             voxels = image_from(moving)
         return warp(voxels, self.fixed_to_moving, onto=self.pair.fixed.grid, interpolation=interpolation)
 
-    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, directory: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
         """Write the warped image, both transforms, ``result.json`` and ``report.html`` into a directory.
 
         All files appear together at the end; if anything fails, none does.
 
+        Args:
+            directory: Where.
+            overwrite: Replace results that are there.
+            verify: Read both transforms back and compare them on points; ``read_back_mm`` in ``result.json`` is the
+                largest difference.
+
         Raises:
             FileExistsError: If results are there already and `overwrite` is false.
+            OSError: If a transform read back is not what was written.
         """
-        return save(self, directory, overwrite=overwrite)
+        return save(self, directory, overwrite=overwrite, verify=verify)
 
     def summary(self) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -158,7 +165,7 @@ def register(
         "device": device,
         "seed": seed,
     }
-    plan = plan_from_words(**words, num_dims=pair.fixed.grid.num_dims, num_channels=pair.fixed.num_channels)
+    plan = plan_from_words(**words, fixed=fixed.grid, moving=moving.grid, num_channels=fixed.num_channels)
     read_seconds = time.perf_counter() - start
     result = run(pair, plan, on_progress=on_progress)
     result.seconds["read"] = round(read_seconds, 3)

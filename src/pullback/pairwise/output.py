@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pullback.io import write_image, write_transform
+from pullback.io.verify import read_back_mm
 from pullback.pairwise.summary import peak_memory_mb, summarise, view_of
 from pullback.reports import write_report
 from pullback.transforms import warp
@@ -43,14 +44,14 @@ def check_directory(directory: str | Path, *, overwrite: bool) -> Path:
     return directory
 
 
-def save(registration: "Registration", directory: str | Path, *, overwrite: bool = False) -> Path:
-    """Write the warped image, both transforms, the numbers and the report."""
+def save(registration: "Registration", directory: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
+    """Write the warped image, both transforms (read back and compared, unless told not to), numbers and report."""
     directory = check_directory(directory, overwrite=overwrite)
     made = not directory.exists()
     directory.mkdir(exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".pullback-", dir=directory))
     try:
-        _write_all(registration, staging)
+        _write_all(registration, staging, verify)
         for name in FILES:
             if (staging / name).exists():
                 (staging / name).replace(directory / name)
@@ -65,7 +66,7 @@ def save(registration: "Registration", directory: str | Path, *, overwrite: bool
     return directory
 
 
-def _write_all(registration: "Registration", folder: Path) -> None:
+def _write_all(registration: "Registration", folder: Path, verify: bool) -> None:
     result, pair = registration.result, registration.pair
     start = time.perf_counter()
     warped = registration.warp()
@@ -73,10 +74,9 @@ def _write_all(registration: "Registration", folder: Path) -> None:
     if pair.moving_labels is not None:
         labels = warp(pair.moving_labels, result.fixed_to_moving, onto=pair.fixed.grid)
         write_image(folder / "warped_labels.nii.gz", labels, like=pair.fixed)
-    write_transform(folder / "fixed_to_moving.h5", result.fixed_to_moving)
-    write_transform(folder / "moving_to_fixed.h5", result.moving_to_fixed)
+    read_back = _write_transforms(registration, folder, verify)
     result.seconds["write"] = round(time.perf_counter() - start, 3)
-    summary = summarise(registration)
+    summary = summarise(registration) | read_back
     summary["timings_seconds"]["total"] = round(sum(result.seconds.values()), 3)
     start = time.perf_counter()
     write_report(folder / "report.html", view_of(registration, summary, warped))
@@ -85,3 +85,18 @@ def _write_all(registration: "Registration", folder: Path) -> None:
     timings["total"] = round(timings["total"] + timings["report"], 3)
     summary["peak_memory_mb"] = round(peak_memory_mb(), 1)
     (folder / "result.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_transforms(registration: "Registration", folder: Path, verify: bool) -> dict[str, float]:
+    """Write both transforms; how exactly they read back, unless that was not asked for."""
+    result, pair = registration.result, registration.pair
+    ways = {
+        "fixed_to_moving.h5": (result.fixed_to_moving, pair.fixed.grid, pair.moving.grid),
+        "moving_to_fixed.h5": (result.moving_to_fixed, pair.moving.grid, pair.fixed.grid),
+    }
+    gaps = []
+    for name, (transform, fixed, moving) in ways.items():
+        written = write_transform(folder / name, transform)
+        if verify:
+            gaps.append(read_back_mm(folder / name, written, fixed=fixed, moving=moving))
+    return {"read_back_mm": max(gaps)} if gaps else {}

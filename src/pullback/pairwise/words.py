@@ -11,6 +11,7 @@ from pullback.checks import check_choice
 from pullback.io import read_transform
 from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
 from pullback.regularity import Elasticity, Gaussian
+from pullback.space import Grid
 from pullback.transforms import AbstractLinear, AbstractTransform
 
 MODELS = ("rigid", "similarity", "affine", "deformable")
@@ -38,10 +39,11 @@ def plan_from_words(
     channel_weights: Sequence[float] | None = None,
     device: str = "auto",
     seed: int = 0,
-    num_dims: int = 3,
+    fixed: Grid,
+    moving: Grid,
     num_channels: int = 1,
 ) -> Plan:
-    """Build a plan. The meaning of each word is in :func:`pullback.register`.
+    """Build a plan for two grids. The meaning of each word is in :func:`pullback.register`.
 
     Raises:
         ValueError: If a word is unknown, or the words contradict each other.
@@ -53,7 +55,7 @@ def plan_from_words(
     if not np.isfinite(smoothness) or smoothness < 0:
         raise ValueError(f"`smoothness` is {smoothness}, but a number of 0 or more is needed (1 is the default).")
     _check_weights(channel_weights, num_channels)
-    methods, given = _start(initial, num_dims)
+    methods, given = _start(initial, fixed, moving)
     from_identity = methods == ("none",) and not given
     linear = (
         None if from_identity and model == "deformable" else LinearPlan("affine" if model == "deformable" else model)
@@ -108,13 +110,15 @@ def _device(device: str) -> str:
     return device
 
 
-def _start(initial: Start | Sequence[Start] | None, num_dims: int) -> tuple[tuple[str, ...], tuple[Candidate, ...]]:
+def _start(
+    initial: Start | Sequence[Start] | None, fixed: Grid, moving: Grid
+) -> tuple[tuple[str, ...], tuple[Candidate, ...]]:
     """Methods and given candidates. One transform alone is started from as it is; several starts compete."""
     if initial is None:
         return Plan().methods, ()
     starts = [initial] if isinstance(initial, str | Path | AbstractTransform) else list(initial)
     methods = tuple(str(s) for s in starts if isinstance(s, str) and s in INITIALS)
-    given = tuple(_candidate(s, num_dims) for s in starts if not (isinstance(s, str) and s in INITIALS))
+    given = tuple(_candidate(s, fixed, moving) for s in starts if not (isinstance(s, str) and s in INITIALS))
     if "none" in methods and len(starts) > 1:
         raise ValueError("`initial` holds 'none' and other starts; 'none' stands alone.")
     if len(given) == 1 and not methods:
@@ -122,19 +126,19 @@ def _start(initial: Start | Sequence[Start] | None, num_dims: int) -> tuple[tupl
     return methods, given
 
 
-def _candidate(start: Start, num_dims: int) -> Candidate:
+def _candidate(start: Start, fixed: Grid, moving: Grid) -> Candidate:
     if not isinstance(start, AbstractTransform):
         if not Path(start).exists() and Path(start).suffix == "":
             check_choice("initial", str(start), INITIALS)
-        transform, name = read_transform(start), str(start)
+        transform, name = read_transform(start, fixed=fixed, moving=moving), str(start)
     else:
         transform, name = start, "given"
     if not isinstance(transform, AbstractLinear):
         raise ValueError(
             f"The start '{name}' is not linear; start from its affine part and give the images as they are."
         )
-    if transform.num_dims != num_dims:
-        raise ValueError(f"The start '{name}' has {transform.num_dims} dimensions, the images have {num_dims}.")
+    if transform.num_dims != fixed.num_dims:
+        raise ValueError(f"The start '{name}' has {transform.num_dims} dimensions, the images have {fixed.num_dims}.")
     matrix = np.eye(4)
     skip = 3 - transform.num_dims
     matrix[skip:, skip:] = transform.matrix.numpy()

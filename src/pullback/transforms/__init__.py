@@ -1,6 +1,7 @@
 """Maps from the fixed world to the moving world, in mm, and what is done with them."""
 
 from pullback.transforms.abstract import AbstractTransform
+from pullback.transforms.bspline import BSpline, InverseBSpline
 from pullback.transforms.chain import Chain, chain
 from pullback.transforms.displacement import DisplacementField, to_voxel_vectors, to_world_vectors
 from pullback.transforms.linear import AbstractLinear, Affine, AffineParts, Rigid, Similarity, Translation, identity
@@ -12,8 +13,10 @@ __all__ = [
     "AbstractTransform",
     "Affine",
     "AffineParts",
+    "BSpline",
     "Chain",
     "DisplacementField",
+    "InverseBSpline",
     "Rigid",
     "Similarity",
     "StationaryVelocity",
