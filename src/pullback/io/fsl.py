@@ -11,6 +11,7 @@ Reference:
 """
 
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from nibabel.spatialimages import SpatialImage
@@ -21,7 +22,7 @@ from pullback.io import nifti, nifti_vectors
 from pullback.io.atomic import suffix_of
 from pullback.io.formats import AbstractFormat, Written, field_for, grid_for, matrix_for
 from pullback.io.frames import field_from_frames, vectors_in_frames
-from pullback.io.nifti_vectors import Intent, intent_of, numbers_of, opened, to_tensor
+from pullback.io.nifti_vectors import Intent, components_last, intent_of, numbers_of, to_tensor
 from pullback.io.text_matrix import matrix_from, read_matrix, write_matrix
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, DisplacementField
@@ -51,22 +52,24 @@ class FSLFormat(AbstractFormat):
     name = "fsl"
     title = "FSL: FLIRT matrices, dense warps in FSL's mm"
     suffixes = (*MATRIX, *WARP)
-    kinds = {
-        "relative": "a dense warp of steps (applywarp --rel)",
-        "absolute": "a dense warp of positions (applywarp --abs)",
-    }
+    kinds = MappingProxyType(
+        {
+            "relative": "a dense warp of steps (applywarp --rel)",
+            "absolute": "a dense warp of positions (applywarp --abs)",
+        }
+    )
 
     def recognises(self, path: Path) -> bool:
         """A NIfTI with an intent code of FSL's."""
-        image = opened(path)
-        return image is not None and intent_of(image).code in (FIELD_INTENT, *COEFFICIENT_INTENTS)
+        header = nifti.read_header(path)
+        return header is not None and intent_of(header).code in (FIELD_INTENT, *COEFFICIENT_INTENTS)
 
     def could_be(self, path: Path) -> bool:
         """A bare matrix, or a NIfTI of three volumes without intent."""
-        image = opened(path)
-        if image is None:
-            return suffix_of(path) not in WARP and read_matrix(path) is not None
-        return len(image.shape) == 4 and image.shape[3] == 3 and intent_of(image).code == 0
+        header = nifti.read_header(path)
+        if header is None:
+            return read_matrix(path) is not None
+        return header.get_data_shape()[3:] == (3,) and intent_of(header).code == 0
 
     def read(
         self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None
@@ -137,7 +140,7 @@ def _read_warp(path: Path, fixed: Grid | None, moving: Grid | None, kind: str | 
 
 
 def _check_warp(image: SpatialImage, path: Path) -> None:
-    intent = intent_of(image).code
+    intent = intent_of(image.header).code
     if intent in COEFFICIENT_INTENTS:
         raise ValueError(
             f"'{path}' holds {COEFFICIENT_INTENTS[intent]}, not a dense warp; make one with FSL: fnirtfileutils "
@@ -161,8 +164,8 @@ def _grid_of_warp(image: SpatialImage, fixed: Grid | None, path: Path) -> Grid:
         grid = own if fixed is None or own.same_as(_solid(fixed)) else None
     if grid is None:
         raise ValueError(
-            f"'{path}' has {' x '.join(map(str, image.shape[:3]))} voxels on another grid than the fixed image, {fixed}, "
-            "but FSL's warps are on the fixed image's voxels; give the image that it was made for."
+            f"'{path}' has {image.shape[:3]} voxels on another grid than the fixed image, {fixed}, but FSL's warps are "
+            "on the fixed image's voxels; give the image that it was made for."
         )
     return grid
 
@@ -198,7 +201,7 @@ def _write_warp(path: Path, transform: AbstractTransform, fixed: Grid | None, mo
     field, written = field_for(transform, fixed, path)
     grid = _solid(field.grid)
     vectors = vectors_in_frames(field, voxel_to_fsl(grid), _from_world(moving), is_absolute=kind == "absolute")
-    nifti_vectors.write(path, vectors.to(torch.float32).numpy(), grid, Intent(FIELD_INTENT), num_axes=4)
+    nifti_vectors.write(path, components_last(vectors, 4), grid, Intent(FIELD_INTENT))
     return written
 
 

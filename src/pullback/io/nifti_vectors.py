@@ -10,11 +10,9 @@ from nibabel.spatialimages import SpatialImage
 from torch import Tensor
 
 from pullback.io import nifti
-from pullback.io.atomic import replacing, suffix_of
+from pullback.io.atomic import replacing
 from pullback.io.nifti_geometry import header_for, set_shape
 from pullback.space import Grid
-
-SUFFIXES = nifti.WRITABLE
 
 
 @dataclass(frozen=True)
@@ -32,20 +30,8 @@ class Intent:
     parameters: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def opened(path: Path) -> SpatialImage | None:
-    """The NIfTI at a path, or None if there is none that can be read; never raises for an existing file."""
-    if suffix_of(path) not in SUFFIXES:
-        return None
-    try:
-        image = nifti.load(path)
-    except (ValueError, OSError):
-        return None
-    return image if isinstance(image.header, nibabel.Nifti1Header) else None
-
-
-def intent_of(image: SpatialImage) -> Intent:
-    """The intent in the header of a NIfTI."""
-    header = image.header
+def intent_of(header: nibabel.Nifti1Header) -> Intent:
+    """The intent that a header states."""
     name = header["intent_name"].tobytes().split(b"\0")[0].decode("latin-1").strip()
     return Intent(int(header["intent_code"]), name, tuple(float(header[f"intent_p{n}"]) for n in (1, 2, 3)))
 
@@ -70,22 +56,19 @@ def to_tensor(values: np.ndarray, axis: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(moved, dtype=moved.dtype.newbyteorder("=")))
 
 
-def write(path: Path, vectors: np.ndarray, grid: Grid, intent: Intent, *, num_axes: int) -> None:
-    """Write vectors ``(D, *grid.shape)`` in their own type, whole or not at all.
+def write(path: Path, stored: np.ndarray, grid: Grid, intent: Intent) -> None:
+    """Write an array of vectors as it is, whole or not at all.
 
     Args:
         path: ``.nii`` or ``.nii.gz``.
-        vectors: What to write.
+        stored: In the type and with the axes that the file is to have.
         grid: Where the voxels are.
         intent: What to say in the header.
-        num_axes: 4 for ``(X, Y, Z, D)``, 5 for ``(X, Y, Z, 1, D)``.
 
     Raises:
         OSError: If the place cannot be written to or the disk is full.
     """
     header = header_for(grid, None, has_channels=True)
-    shape = (*grid.shape, 1)[:3] + (1,) * (num_axes - 4)
-    stored = np.moveaxis(vectors, 0, -1).reshape(*shape, len(vectors))
     header.set_data_dtype(stored.dtype)
     set_shape(header, stored.shape)
     header.set_intent(intent.code, (), intent.name, allow_unknown=True)
@@ -95,3 +78,9 @@ def write(path: Path, vectors: np.ndarray, grid: Grid, intent: Intent, *, num_ax
     image = image_class(stored, header.get_best_affine(), header, dtype=stored.dtype)
     with replacing(path) as temporary:
         image.to_filename(temporary)
+
+
+def components_last(vectors: Tensor, num_axes: int) -> np.ndarray:
+    """Vectors ``(D, *shape)`` as float32 ``(X, Y, Z, D)`` (four axes) or ``(X, Y, Z, 1, D)`` (five)."""
+    shape = (*vectors.shape[1:], 1)[:3] + (1,) * (num_axes - 4)
+    return vectors.to(torch.float32).movedim(0, -1).reshape(*shape, len(vectors)).numpy()

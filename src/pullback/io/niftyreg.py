@@ -11,8 +11,10 @@ Reference:
     velocities: Modat et al., SPIE 8314 (2012). NiftyReg 2.1.2, commit d518b8ac.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor
 from pullback.io import nifti, nifti_vectors
 from pullback.io.atomic import suffix_of
 from pullback.io.formats import AbstractFormat, Written, field_for, grid_for, matrix_for
-from pullback.io.nifti_vectors import Intent, intent_of, numbers_of, opened, to_tensor
+from pullback.io.nifti_vectors import Intent, components_last, intent_of, numbers_of, to_tensor
 from pullback.io.text_matrix import matrix_from, read_matrix, write_matrix
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, BSpline, Chain, DisplacementField, StationaryVelocity
@@ -31,13 +33,16 @@ MATRIX = (".txt",)
 FIELD = (".nii.gz", ".nii")
 NAME = "NREG_TRANS"
 VECTOR_INTENT = 1007
-DEFORMATION, DISPLACEMENT, SPLINE, DEFORMATION_VELOCITY, DISPLACEMENT_VELOCITY, SPLINE_VELOCITY, LINEAR_SPLINE = range(7)
+DEFORMATION, DISPLACEMENT, SPLINE, DEFORMATION_VELOCITY, DISPLACEMENT_VELOCITY, SPLINE_VELOCITY, LINEAR_SPLINE = range(
+    7
+)
 """Values of ``intent_p1``."""
 
 POSITIONS = (DEFORMATION, SPLINE, DEFORMATION_VELOCITY, SPLINE_VELOCITY, LINEAR_SPLINE)
 VELOCITIES = (DEFORMATION_VELOCITY, DISPLACEMENT_VELOCITY, SPLINE_VELOCITY)
-NUM_STEPS = 6
-"""Squarings where the file does not say; NiftyReg's own least number."""
+LEAST_STEPS = 6
+LARGEST_STEP_MM = 0.28
+"""Where the file does not say how many squarings, there are at least six, and the first step is no longer than this."""
 
 NUM_MATRIX_BYTES = 64
 LARGEST_TILT = 1e-4
@@ -71,20 +76,18 @@ class NiftyRegFormat(AbstractFormat):
     name = "niftyreg"
     title = "NiftyReg: matrices as text in RAS mm, fields and control points with the intent name NREG_TRANS"
     suffixes = (*MATRIX, *FIELD)
-    kinds = {"deformation": "a field of positions", "displacement": "a field of steps"}
+    kinds = MappingProxyType({"deformation": "a field of positions", "displacement": "a field of steps"})
 
     def recognises(self, path: Path) -> bool:
         """A NIfTI with the intent name of NiftyReg."""
-        image = opened(path)
-        return image is not None and intent_of(image).name == NAME
+        header = nifti.read_header(path)
+        return header is not None and intent_of(header).name == NAME
 
     def could_be(self, path: Path) -> bool:
         """A bare 4 x 4 matrix."""
-        return suffix_of(path) not in FIELD and read_matrix(path) is not None
+        return read_matrix(path) is not None
 
-    def read(
-        self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None
-    ) -> AbstractTransform:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None) -> AbstractTransform:
         """Read a matrix (2-D if the fixed image is), a field, or control points; spline velocities need `fixed`."""
         self.check_kind(kind)
         if suffix_of(path) not in FIELD:
@@ -139,7 +142,7 @@ def _matrix(matrix: Tensor | None) -> Affine | None:
 
 def _read(path: Path) -> Field:
     image = nifti.load(path)
-    intent, shape = intent_of(image), image.shape
+    intent, shape = intent_of(image.header), image.shape
     if intent.name != NAME or len(shape) != 5 or shape[3] != 1 or shape[4] not in (2, 3):
         raise ValueError(
             f"'{path}' has shape {shape} and intent name '{intent.name}', but a field of NiftyReg is (X, Y, Z, 1, 3) "
@@ -154,7 +157,8 @@ def _read(path: Path) -> Field:
     vectors = to_tensor(numbers[:, :, :, 0] if shape[4] == 3 else numbers[:, :, 0, 0], -1)
     if kind in POSITIONS:
         vectors = (vectors.to(torch.float64) - grid.centres().movedim(-1, 0)).to(vectors.dtype)
-    return Field(kind, num_steps, vectors, grid, *_matrices(image, grid.num_dims))
+    matrices = _matrices(image, grid.num_dims) if kind not in (DEFORMATION, DISPLACEMENT) else (None, None)
+    return Field(kind, num_steps, vectors, grid, *matrices)
 
 
 def _check_plane(image: SpatialImage, grid: Grid, path: Path) -> None:
@@ -186,14 +190,19 @@ def _exponential(field: Field, fixed: Grid | None, path: Path) -> AbstractTransf
     if field.kind == SPLINE_VELOCITY:
         why = "NiftyReg integrates the velocity of control points on the voxels of the reference image"
         grid = grid_for(fixed, "fixed", path, why)
-    num_steps = abs(field.num_steps) or NUM_STEPS
     velocity = _velocity_on(field, grid) * (-1.0 if field.num_steps < 0 else 1.0)
-    flow = StationaryVelocity(velocity, grid, num_steps)
+    flow = StationaryVelocity(velocity, grid, abs(field.num_steps) or _num_steps(velocity))
     if field.before is None:
         return flow if field.after is None else Chain((Affine(field.after), flow))
     linear = Affine(field.before).displacement_on(grid)
     sum_of_both = DisplacementField(flow.displacement_field.displacement + linear, grid)
     return sum_of_both if field.after is None else Chain((Affine(field.after), sum_of_both))
+
+
+def _num_steps(velocity: Tensor) -> int:
+    """NiftyReg's own number of squarings where the file states none."""
+    largest = float(velocity.abs().max())
+    return max(LEAST_STEPS, math.ceil(math.log2(largest / LARGEST_STEP_MM)) if largest > 0 else 0)
 
 
 def _velocity_on(field: Field, grid: Grid) -> Tensor:
@@ -216,7 +225,7 @@ def _write(path: Path, transform: AbstractTransform, fixed: Grid | None, kind: s
         vectors = vectors + field.grid.centres().movedim(-1, 0)
     parameter = DEFORMATION if kind == "deformation" else DISPLACEMENT
     intent = Intent(VECTOR_INTENT, NAME, (float(parameter), 0.0, 0.0))
-    nifti_vectors.write(path, vectors.to(torch.float32).numpy(), field.grid, intent, num_axes=5)
+    nifti_vectors.write(path, components_last(vectors, 5), field.grid, intent)
     return written
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pullback.checks import check_choice
-from pullback.io import elastix, itk_format, x5
+from pullback.io import afni, elastix, freesurfer, fsl, greedy, itk_format, learn2reg, niftyreg, voxelmorph, x5
 from pullback.io.atomic import suffix_of
 from pullback.io.formats import AbstractFormat
 
@@ -11,6 +11,13 @@ FORMATS: tuple[AbstractFormat, ...] = (
     itk_format.FORMAT,
     x5.FORMAT,
     elastix.FORMAT,
+    fsl.FORMAT,
+    niftyreg.FORMAT,
+    freesurfer.FORMAT,
+    greedy.FORMAT,
+    afni.FORMAT,
+    learn2reg.FORMAT,
+    voxelmorph.FORMAT,
 )
 """One line each; the first that writes a suffix is the one that writes it when nobody says which."""
 

@@ -65,4 +65,3 @@ def write_matrix(path: Path, matrix: Tensor) -> None:
     lines = ["  ".join(repr(float(number)) for number in row) for row in matrix.tolist()]
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
-
