@@ -32,7 +32,7 @@ NUM_SCAN_BYTES = 20
 NUM_NAME_BYTES = 512
 TAG_GEOMETRY, TAG_META, TAG_OLD_XFORM = 10, 13, 30
 TAGS_WITHOUT_LENGTH = (1, 2, 11, 12, 20)
-"""Old colours, old real RAS, type and labels of morphs, old surface geometry: what follows them has no stated length."""
+"""Old colours, old real RAS, type and labels of morphs, old surface geometry: no length is stated."""
 
 GEOMETRY = struct.Struct(f">i3i3f9f3f{NUM_NAME_BYTES}s")
 

@@ -39,10 +39,15 @@ DEFORMATION, DISPLACEMENT, SPLINE, DEFORMATION_VELOCITY, DISPLACEMENT_VELOCITY, 
 """Values of ``intent_p1``."""
 
 POSITIONS = (DEFORMATION, SPLINE, DEFORMATION_VELOCITY, SPLINE_VELOCITY, LINEAR_SPLINE)
+CONTROL_POINTS = (SPLINE, SPLINE_VELOCITY, LINEAR_SPLINE)
 VELOCITIES = (DEFORMATION_VELOCITY, DISPLACEMENT_VELOCITY, SPLINE_VELOCITY)
 LEAST_STEPS = 6
 LARGEST_STEP_MM = 0.28
 """Where the file does not say how many squarings, there are at least six, and the first step is no longer than this."""
+
+NUM_LAYERS = 2
+"""Control points repeated beyond each face: NiftyReg goes on with the outermost steps, and its lattice begins so
+exactly at the image that rounding would leave the first voxels out."""
 
 NUM_MATRIX_BYTES = 64
 LARGEST_TILT = 1e-4
@@ -157,8 +162,17 @@ def _read(path: Path) -> Field:
     vectors = to_tensor(numbers[:, :, :, 0] if shape[4] == 3 else numbers[:, :, 0, 0], -1)
     if kind in POSITIONS:
         vectors = (vectors.to(torch.float64) - grid.centres().movedim(-1, 0)).to(vectors.dtype)
+    if kind in CONTROL_POINTS:
+        vectors, grid = _widened(vectors, grid)
     matrices = _matrices(image, grid.num_dims) if kind not in (DEFORMATION, DISPLACEMENT) else (None, None)
     return Field(kind, num_steps, vectors, grid, *matrices)
+
+
+def _widened(vectors: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+    """The lattice with its outermost steps repeated around it."""
+    width = [(0, 0)] + [(NUM_LAYERS, NUM_LAYERS)] * grid.num_dims
+    stop = [n + NUM_LAYERS for n in grid.shape]
+    return torch.from_numpy(np.pad(vectors.numpy(), width, mode="edge")), grid.crop([-NUM_LAYERS] * grid.num_dims, stop)
 
 
 def _check_plane(image: SpatialImage, grid: Grid, path: Path) -> None:
