@@ -43,9 +43,8 @@ class AFNIFormat(AbstractFormat):
         """Twelve bare numbers."""
         return _rows(path) is not None
 
-    def read(self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None) -> Affine:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> Affine:
         """Read one matrix; both images are needed."""
-        self.check_kind(kind)
         rows = _rows(path)
         if rows is None:
             raise ValueError(

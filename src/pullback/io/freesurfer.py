@@ -47,11 +47,8 @@ class FreeSurferFormat(AbstractFormat):
         text = _text(path)
         return _is_lta(text) or (suffix_of(path) in REGISTER and _register_numbers(text) is not None)
 
-    def read(
-        self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None
-    ) -> Affine | DisplacementField:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> Affine | DisplacementField:
         """Read a matrix or a warp; a register.dat needs both images."""
-        self.check_kind(kind)
         if suffix_of(path) in MORPH:
             raise ValueError(
                 f"'{path}' is a morph of nodes and labels, which only FreeSurfer understands; convert it with "

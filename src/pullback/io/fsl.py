@@ -59,6 +59,15 @@ class FSLFormat(AbstractFormat):
         }
     )
 
+    def __init__(self, kind_to_read: str | None = None) -> None:
+        """Read every dense warp as of this kind, or (None) tell it by its numbers where they are clear."""
+        self.kind_to_read = kind_to_read
+
+    def told(self, kind: str) -> "FSLFormat":
+        """For a dense warp whose numbers could be either."""
+        self.check_kind(kind)
+        return FSLFormat(kind)
+
     def recognises(self, path: Path) -> bool:
         """A NIfTI with an intent code of FSL's."""
         header = nifti.read_header(path)
@@ -71,14 +80,11 @@ class FSLFormat(AbstractFormat):
             return read_matrix(path) is not None
         return header.get_data_shape()[3:] == (3,) and intent_of(header).code == 0
 
-    def read(
-        self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None
-    ) -> Affine | DisplacementField:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> Affine | DisplacementField:
         """Read a matrix (needs both images) or a dense warp (needs the moving one)."""
-        self.check_kind(kind)
         if suffix_of(path) in WARP:
-            return _read_warp(path, fixed, moving, kind)
-        _refuse_kind_of_matrix(path, kind)
+            return _read_warp(path, fixed, moving, self.kind_to_read)
+        _refuse_kind_of_matrix(path, self.kind_to_read)
         fixed, moving = (_solid(grid_for(g, w, path, WHY)) for g, w in ((fixed, "fixed"), (moving, "moving")))
         moving_to_fixed = matrix_from(path, "FLIRT")
         try:
@@ -187,7 +193,7 @@ def _kind_of(vectors: Tensor, grid: Grid, moving: Grid, path: Path) -> str:
         return "absolute"
     raise ValueError(
         f"'{path}' does not say whether its vectors are steps or positions, and either could be meant; say which "
-        "with the kind 'relative' or 'absolute' (--from fsl:relative)."
+        "with --from fsl:relative or --from fsl:absolute."
     )
 
 

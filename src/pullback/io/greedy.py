@@ -38,11 +38,8 @@ class GreedyFormat(AbstractFormat):
         """A bare matrix of 3 or 4 rows."""
         return read_matrix(path, SIZES) is not None
 
-    def read(
-        self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None
-    ) -> Affine | DisplacementField:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> Affine | DisplacementField:
         """Read a matrix or a warp; the grids are not needed."""
-        self.check_kind(kind)
         if suffix_of(path) in (*nifti.READABLE, *warps.READABLE):
             return warps.read(path)
         try:

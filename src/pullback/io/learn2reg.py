@@ -50,9 +50,8 @@ class Learn2RegFormat(AbstractFormat):
         header = nifti.read_header(path)
         return header is not None and header.get_data_shape()[3:] == (3,) and intent_of(header).code == 0
 
-    def read(self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None) -> DisplacementField:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> DisplacementField:
         """Read either version; both images are needed."""
-        self.check_kind(kind)
         fixed, moving = _grids(fixed, moving, path)
         if suffix_of(path) in HALF:
             vectors = _full(_components_first(read_array(path, KEY), fixed, path), fixed, path)

@@ -94,7 +94,6 @@ class NiftyRegFormat(AbstractFormat):
 
     def read(self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None) -> AbstractTransform:
         """Read a matrix (2-D if the fixed image is), a field, or control points; spline velocities need `fixed`."""
-        self.check_kind(kind)
         if suffix_of(path) not in FIELD:
             return _affine(matrix_from(path, "NiftyReg"), fixed, path)
         field = _read(path)

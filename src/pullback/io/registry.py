@@ -32,6 +32,17 @@ def format_named(name: str) -> AbstractFormat:
     return next(form for form in FORMATS if form.name == name)
 
 
+def told(words: str) -> AbstractFormat:
+    """The format of a name, or of a name and the kind of file that is to be read, such as ``fsl:absolute``.
+
+    Raises:
+        ValueError: If there is no such format or kind.
+    """
+    name, colon, kind = words.partition(":")
+    form = format_named(name)
+    return form.told(kind) if colon else form
+
+
 def recognise(path: Path) -> AbstractFormat:
     """The format that a file says it is.
 

@@ -39,6 +39,15 @@ class VoxelMorphFormat(AbstractFormat):
     suffixes = (*ARRAY, *WARP)
     kinds = MappingProxyType({LAST: "components last, as of TensorFlow", FIRST: "components first, as of PyTorch"})
 
+    def __init__(self, kind_to_read: str | None = None) -> None:
+        """Read every file as of this kind, or (None) tell it by the fixed image's shape."""
+        self.kind_to_read = kind_to_read
+
+    def told(self, kind: str) -> "VoxelMorphFormat":
+        """For an array in which the components could come first or last."""
+        self.check_kind(kind)
+        return VoxelMorphFormat(kind)
+
     def recognises(self, path: Path) -> bool:
         """An npz of one array ``vol`` of vectors."""
         return suffix_of(path) in ARRAY and key_of(path) == KEY and _holds_vectors(shape_of(path))
@@ -48,13 +57,12 @@ class VoxelMorphFormat(AbstractFormat):
         header = nifti.read_header(path)
         return header is not None and intent_of(header).code == 0 and _holds_vectors(header.get_data_shape())
 
-    def read(self, path: Path, fixed: Grid | None, moving: Grid | None, kind: str | None = None) -> DisplacementField:
+    def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> DisplacementField:
         """Read components first or last, told apart by the fixed image's shape; both images are needed."""
-        self.check_kind(kind)
         fixed, moving = _grids(fixed, moving, path)
         is_array = suffix_of(path) in ARRAY
         values = read_array(path, KEY) if is_array else numbers_of(nifti.load(path), path)
-        return field_from_voxels(_components_first(values, fixed, kind, path), fixed, moving)
+        return field_from_voxels(_components_first(values, fixed, self.kind_to_read, path), fixed, moving)
 
     def write(
         self, path: Path, transform: AbstractTransform, fixed: Grid | None, moving: Grid | None, kind: str | None = None
@@ -99,8 +107,8 @@ def _components_first(values: np.ndarray, fixed: Grid, kind: str | None, path: P
         )
     if len(fits) == 2:
         raise ValueError(
-            f"'{path}' has shape {values.shape}, in which the components may come first or last; say which with the "
-            f"kind '{FIRST}' or '{LAST}' (--from voxelmorph:{LAST})."
+            f"'{path}' has shape {values.shape}, in which the components may come first or last; say which with "
+            f"--from voxelmorph:{FIRST} or --from voxelmorph:{LAST}."
         )
     moved = values if fits[0] == FIRST else np.moveaxis(values, -1, 0)
     dtype = np.float64 if moved.dtype == np.float64 else np.float32
