@@ -27,6 +27,9 @@ from pullback.transforms import AbstractTransform, Affine, DisplacementField
 
 LTA, REGISTER, WARP, MORPH = (".lta",), (".dat",), (".mgz",), (".m3z",)
 VOXELS, RAS = 0, 1
+LARGEST_SHEAR = 1e-4
+"""Cosine between axes above which a grid counts as sheared."""
+
 LTA_START = re.compile(r"^type\s*=\s*(\d+)", re.MULTILINE)
 FLAT = "FreeSurfer's files hold 3-D transforms, but an image is 2-D; use ITK's or NiftyReg's format."
 KEYS = ("volume", "voxelsize", "xras", "yras", "zras", "cras")
@@ -66,9 +69,10 @@ class FreeSurferFormat(AbstractFormat):
     ) -> Written:
         """Write an LTA (vox2vox needs both images) or a warp in RAS mm (needs the moving image)."""
         self.check_kind(kind)
-        for grid in (fixed, moving, transform):
-            if grid is not None and grid.num_dims != 3:
-                raise ValueError(FLAT)
+        if transform.num_dims != 3:
+            raise ValueError(FLAT)
+        for grid in (fixed, moving):
+            _check_geometry(grid, path)
         if suffix_of(path) in WARP:
             return _write_warp(path, transform, fixed, moving, kind)
         matrix = matrix_for(transform, path)
@@ -81,6 +85,17 @@ class FreeSurferFormat(AbstractFormat):
             stored = torch.linalg.inv(matrix)
         _write_lta(path, stored, VOXELS if is_voxels else RAS, fixed, moving)
         return Written(Affine(matrix))
+
+
+def _check_geometry(grid: Grid | None, path: Path) -> None:
+    """Refuse a grid that FreeSurfer cannot describe."""
+    if grid is not None and grid.num_dims != 3:
+        raise ValueError(FLAT)
+    if grid is not None and not grid.is_orthonormal(LARGEST_SHEAR):
+        raise ValueError(
+            f"'{path}' cannot describe an image whose axes are not at right angles, as FreeSurfer knows no shear; "
+            "resample it first, or write a ras2ras .lta without --fixed and --moving."
+        )
 
 
 def _text(path: Path) -> str:
@@ -207,6 +222,7 @@ def _write_warp(
         raise ValueError(f"`kind` is '{kind}', but '{path}' is a warp; kinds are for matrices (.lta).")
     moving = grid_for(moving, "moving", path, "FreeSurfer applies a warp in voxels of the moving image")
     field, written = field_for(transform, fixed, path)
+    _check_geometry(field.grid, path)
     identity = torch.eye(4, dtype=torch.float64)
     vectors = vectors_in_frames(field, field.grid.voxel_to_world, identity, is_absolute=False)
     mgz_warps.write(path, mgz_warps.MgzWarp(mgz_warps.STEPS_IN_RAS, vectors, field.grid, moving))

@@ -36,7 +36,7 @@ def read_array(path: Path, key: str) -> np.ndarray:
         ValueError: If the file is damaged, has no such array, or one that is not finite floating-point numbers.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as contents, np.load(contents, allow_pickle=False) as file:
             array = file[key]
     except TROUBLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -5,11 +5,10 @@
 
 ``points.json`` beside the files of a tool holds, for each file, points of the fixed world and where the tool itself
 takes them, RAS mm. Needed are: NiftyReg (reg_transform and reg_f3d on the PATH; made with 2.1.2, commit d518b8ac,
-compiled from its sources), picsl_greedy 1.4.0.3, surfa 0.6.3, fslpy 3.29.1, nitransforms 25.1.0, voxelmorph 0.2 (its
-sources alone, pip install --no-deps). Learn2Reg's evaluation script is no package: its arithmetic is SciPy's.
+compiled from its sources), picsl_greedy 1.4.0.3, surfa 0.6.3, fslpy 3.29.1, nitransforms 25.1.0, voxelmorph 0.3.4.
+Learn2Reg's evaluation script is no package: its arithmetic is SciPy's.
 """
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -267,7 +266,13 @@ def fsl() -> None:
             path = folder.path / f"{name}_{other}_{kind}.nii.gz"
             steps = bend(fixed).displacement.movedim(0, -1).numpy()
             world = nonlinear.DeformationField(
-                steps, in_fsl[1], in_fsl[0], srcSpace="world", refSpace="world", defType="relative", header=in_fsl[0].header
+                steps,
+                in_fsl[1],
+                in_fsl[0],
+                srcSpace="world",
+                refSpace="world",
+                defType="relative",
+                header=in_fsl[0].header,
             )
             made = nonlinear.convertDeformationSpace(world, "fsl", "fsl")
             data = made.data if kind == "relative" else nonlinear.convertDeformationType(made, "absolute")
@@ -329,24 +334,23 @@ def learn2reg() -> None:
 
 
 def voxelmorph() -> None:
-    """Components first and last, 2-D and 3-D; VoxelMorph's own transformer takes images of the voxel indices along."""
-    source = Path(importlib.util.find_spec("voxelmorph").origin).with_name("torch") / "layers.py"
-    specification = importlib.util.spec_from_file_location("layers", source)
-    layers = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(layers)
-    folder = Folder("voxelmorph", "voxelmorph 0.2")
+    """Components first and last, 2-D and 3-D; VoxelMorph's own function takes images of the voxel indices along."""
+    from voxelmorph.functional import spatial_transform
+    from voxelmorph.py.utils import save_volfile
+
+    folder = Folder("voxelmorph", "voxelmorph 0.3.4")
     for num_dims in (2, 3):
         fixed, moving = images_of_one_shape(num_dims)
         steps = bend(fixed).displacement / 4
         indices = torch.from_numpy(np.float32(np.indices(fixed.shape)))
-        carried = layers.SpatialTransformer(fixed.shape)(indices[None], steps[None])[0].numpy()
+        carried = spatial_transform(indices, steps, non_spatial_dims=(0,)).numpy()
         inner = np.random.default_rng(0).integers(2, np.array(fixed.shape) - 2, (NUM_POINTS, num_dims))
         points, mapped = fixed.to_world(inner).numpy(), moving.to_world(carried[(slice(None), *inner.T)].T).numpy()
         images = {"fixed": fixed, "moving": moving}
         last = np.moveaxis(steps.numpy(), 0, -1)
-        nibabel.save(nibabel.Nifti1Image(steps.numpy(), np.eye(4)), folder.path / f"first_{num_dims}d.nii.gz")
-        nibabel.save(nibabel.Nifti1Image(last, np.eye(4)), folder.path / f"last_{num_dims}d.nii.gz")
-        np.savez_compressed(folder.path / f"last_{num_dims}d.npz", vol=last)
+        for file, values in (("first", steps.numpy()), ("last", last)):
+            save_volfile(values, str(folder.path / f"{file}_{num_dims}d.nii.gz"))
+        save_volfile(last, str(folder.path / f"last_{num_dims}d.npz"))
         for file, ask in (("first", True), ("last", True), ("last", False)):
             name = f"{file}_{num_dims}d.{'nii.gz' if ask else 'npz'}"
             folder.add(name, points, mapped, **images, ask=ask)
