@@ -68,6 +68,8 @@ def test_nitransforms_maps_alike(tmp_path, fixed, moving):
         matrices += lta.FSLinearTransformArray.from_filename(tmp_path / "a.lta").to_ras()
     write_transform(tmp_path / "a.mat", TILT, **grids, format="fsl")
     matrices.append(fsl.FSLLinearTransform.from_filename(tmp_path / "a.mat").to_ras(**images))
+    grids = {"fixed": GRIDS[fixed], "moving": GRIDS[moving]}  # it rounds oblique voxel sizes to 1e-4 mm, AFNI does not
+    images = {"reference": empty(grids["fixed"]), "moving": empty(grids["moving"])}
     write_transform(tmp_path / "a.1D", TILT, **grids)
     matrices.append(afni.AFNILinearTransformArray.from_filename(tmp_path / "a.1D").to_ras(**images)[0])
     for matrix in matrices:
