@@ -27,6 +27,7 @@ from pullback.io.text_matrix import matrix_from, read_matrix, write_matrix
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, DisplacementField
 
+RELATIVE, ABSOLUTE = "relative", "absolute"
 MATRIX = (".mat",)
 WARP = (".nii.gz", ".nii")
 FIELD_INTENT = 2006
@@ -54,19 +55,24 @@ class FSLFormat(AbstractFormat):
     suffixes = (*MATRIX, *WARP)
     kinds = MappingProxyType(
         {
-            "relative": "a dense warp of steps (applywarp --rel)",
-            "absolute": "a dense warp of positions (applywarp --abs)",
+            RELATIVE: "a dense warp of steps (applywarp --rel)",
+            ABSOLUTE: "a dense warp of positions (applywarp --abs)",
         }
     )
 
-    def __init__(self, kind_to_read: str | None = None) -> None:
+    def __init__(self, kind_to_read: str | None = None, *, refuses_matrices: bool = True) -> None:
         """Read every dense warp as of this kind, or (None) tell it by its numbers where they are clear."""
         self.kind_to_read = kind_to_read
+        self.refuses_matrices = refuses_matrices and kind_to_read is not None
 
     def told(self, kind: str) -> "FSLFormat":
         """For a dense warp whose numbers could be either."""
         self.check_kind(kind)
         return FSLFormat(kind)
+
+    def to_read_back(self, kind: str | None) -> "FSLFormat":
+        """For a warp that was just written as of this kind, or a matrix."""
+        return FSLFormat(kind or RELATIVE, refuses_matrices=False)
 
     def recognises(self, path: Path) -> bool:
         """A NIfTI with an intent code of FSL's."""
@@ -84,7 +90,7 @@ class FSLFormat(AbstractFormat):
         """Read a matrix (needs both images) or a dense warp (needs the moving one)."""
         if suffix_of(path) in WARP:
             return _read_warp(path, fixed, moving, self.kind_to_read)
-        _refuse_kind_of_matrix(path, self.kind_to_read)
+        _refuse_kind_of_matrix(path, self.kind_to_read if self.refuses_matrices else None)
         fixed, moving = (_solid(grid_for(g, w, path, WHY)) for g, w in ((fixed, "fixed"), (moving, "moving")))
         moving_to_fixed = matrix_from(path, "FLIRT")
         try:
@@ -99,7 +105,7 @@ class FSLFormat(AbstractFormat):
         self.check_kind(kind)
         moving = _solid(grid_for(moving, "moving", path, WHY))
         if suffix_of(path) in WARP:
-            return _write_warp(path, transform, fixed, moving, kind or "relative")
+            return _write_warp(path, transform, fixed, moving, kind or RELATIVE)
         _refuse_kind_of_matrix(path, kind)
         fixed = _solid(grid_for(fixed, "fixed", path, WHY))
         matrix = matrix_for(transform, path)
@@ -142,7 +148,7 @@ def _read_warp(path: Path, fixed: Grid | None, moving: Grid | None, kind: str | 
     grid = _grid_of_warp(image, fixed, path)
     vectors = to_tensor(numbers_of(image, path), -1)
     kind = kind or _kind_of(vectors, grid, moving, path)
-    return field_from_frames(vectors, grid, voxel_to_fsl(grid), _to_world(moving), is_absolute=kind == "absolute")
+    return field_from_frames(vectors, grid, voxel_to_fsl(grid), _to_world(moving), is_absolute=kind == ABSOLUTE)
 
 
 def _check_warp(image: SpatialImage, path: Path) -> None:
@@ -188,9 +194,9 @@ def _kind_of(vectors: Tensor, grid: Grid, moving: Grid, path: Path) -> str:
         _spread(vectors - vectors_in_frames(at_rest, *frames, is_absolute=kind)) for kind in (False, True)
     )
     if steps * NUM_TIMES_WIDER < positions:
-        return "relative"
+        return RELATIVE
     if positions * NUM_TIMES_WIDER < steps:
-        return "absolute"
+        return ABSOLUTE
     raise ValueError(
         f"'{path}' does not say whether its vectors are steps or positions, and either could be meant; say which "
         "with --from fsl:relative or --from fsl:absolute."
@@ -206,7 +212,7 @@ def _write_warp(path: Path, transform: AbstractTransform, fixed: Grid | None, mo
     check_choice("kind", kind, tuple(FORMAT.kinds))
     field, written = field_for(transform, fixed, path)
     grid = _solid(field.grid)
-    vectors = vectors_in_frames(field, voxel_to_fsl(grid), _from_world(moving), is_absolute=kind == "absolute")
+    vectors = vectors_in_frames(field, voxel_to_fsl(grid), _from_world(moving), is_absolute=kind == ABSOLUTE)
     nifti_vectors.write(path, components_last(vectors, 4), grid, Intent(FIELD_INTENT))
     return written
 

@@ -48,6 +48,10 @@ class VoxelMorphFormat(AbstractFormat):
         self.check_kind(kind)
         return VoxelMorphFormat(kind)
 
+    def to_read_back(self, kind: str | None) -> "VoxelMorphFormat":
+        """For an array that was just written as of this kind."""
+        return VoxelMorphFormat(kind or LAST)
+
     def recognises(self, path: Path) -> bool:
         """An npz of one array ``vol`` of vectors."""
         return suffix_of(path) in ARRAY and key_of(path) == KEY and _holds_vectors(shape_of(path))
