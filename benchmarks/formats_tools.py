@@ -1,8 +1,9 @@
 """Checks of ``formats.py``: FSL against fslpy, FreeSurfer against surfa and nitransforms, greedy, NiftyReg, AFNI
 against nitransforms, Learn2Reg's arithmetic and VoxelMorph.
 
-NiftyReg is no package: its programs (reg_transform, reg_resample, reg_f3d) are taken from the PATH. Its ``-flow`` is left
-out, because it fills the field from memory that it did not clear (NaN now and then); a good one is in ``tests/data``.
+NiftyReg is no package: its programs (reg_transform, reg_resample, reg_f3d) are taken from the PATH. Its ``-flow`` is
+left out, because it fills the field from memory that it did not clear (NaN now and then); a good one is in
+``tests/data``.
 """
 
 import io

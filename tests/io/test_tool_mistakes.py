@@ -7,18 +7,27 @@ from pullback.io import afni, frames, freesurfer, fsl, learn2reg, mgz_warps, nif
 from pullback.io.nifti_vectors import Intent
 from pullback.transforms import DisplacementField
 
-from .test_reference_files import FOLDER, entries, gap_mm
+from .test_reference_files import FOLDER, entries, grid_of
 
 CAUGHT_MM = 0.1
 """A right reading is a thousand times nearer; half a voxel of these files is far more."""
 
 
+def gap_mm(tool, name, read=None):
+    """How far our images of the points of a reference file are from the tool's, at most."""
+    entry = entries(tool)[name]
+    grids = {which: grid_of(entry, which) for which in ("fixed", "moving")}
+    form = entry["format"] if entry["ask"] else None
+    path = FOLDER / tool / name
+    transform = read_transform(path, format=form, **grids) if read is None else read(path, grids)
+    points, mapped = (torch.tensor(entry[key], dtype=torch.float64) for key in ("points", "mapped"))
+    return float(torch.linalg.vector_norm(transform(points) - mapped, dim=-1).max())
+
+
 def gap_after(tool, name, form=None):
     """The largest gap in mm; infinite where the mistake makes the file unreadable."""
     try:
-        if form is None:
-            return gap_mm(tool, name)
-        return gap_mm(tool, name, lambda entry, grids: form.read(FOLDER / tool / name, **grids))
+        return gap_mm(tool, name, None if form is None else lambda path, grids: form.read(path, **grids))
     except ValueError:
         return float("inf")
 
@@ -66,8 +75,8 @@ DIRECTED = [
 def test_a_swapped_direction_is_caught(tool, name):
     form = entries(tool)[name]["format"]
 
-    def backwards(_, grids):
-        return ~read_transform(FOLDER / tool / name, format=form, **grids)
+    def backwards(path, grids):
+        return ~read_transform(path, format=form, **grids)
 
     assert gap_mm(tool, name, backwards) > CAUGHT_MM
 
@@ -121,7 +130,7 @@ def test_forgotten_matrices_of_velocities_are_caught(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["oblique_velocity.nii.gz", "oblique_velocity_backward.nii.gz"])
 def test_velocities_the_wrong_way_are_caught(name):
-    assert gap_mm("niftyreg", name, lambda _, grids: ~read_transform(FOLDER / "niftyreg" / name, **grids)) > CAUGHT_MM
+    assert gap_mm("niftyreg", name, lambda path, grids: ~read_transform(path, **grids)) > CAUGHT_MM
 
 
 def test_lps_for_ras_is_caught_in_afni(monkeypatch):
