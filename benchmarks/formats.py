@@ -9,6 +9,8 @@ and the table says so.
 
 import argparse
 import importlib
+import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -30,6 +32,9 @@ COLUMNS = (
     Column("largest_percent", "image, largest difference, % of range", 4),
     Column("worst", "where"),
 )
+PROGRAMS = {"NiftyReg": "reg_transform"}
+"""Tools that no package brings, and the program to ask for the version."""
+
 LARGEST_MM = 1e-3
 LARGEST_PERCENT = 0.1
 INTRODUCTION = """# Transforms of other tools
@@ -115,11 +120,12 @@ def is_close(row: Row) -> bool:
 
 
 def version_of(package: str) -> str | None:
-    """The version of an installed package."""
+    """The version of an installed package, or of a tool that is a program."""
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
+        program = shutil.which(PROGRAMS.get(package, package))
+        return None if program is None else subprocess.check_output([program, "--version"], text=True).strip()
 
 
 if __name__ == "__main__":

@@ -325,10 +325,10 @@ def test_truncated_files_are_one_clear_error(tmp_path, suffix, part):
 def test_other_files_under_these_names(tmp_path):
     np.savetxt(tmp_path / "flirt.mat", np.eye(4))
     with pytest.raises(ValueError, match="text matrix"):
-        read_transform(tmp_path / "flirt.mat")
+        read_transform(tmp_path / "flirt.mat", format="itk")
     np.savetxt(tmp_path / "plain.txt", np.eye(4))
     with pytest.raises(ValueError, match="first line"):
-        read_transform(tmp_path / "plain.txt")
+        read_transform(tmp_path / "plain.txt", format="itk")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = np.zeros(3)
     with pytest.raises(ValueError, match="no ITK transform"):
@@ -346,7 +346,7 @@ def test_warps_must_say_what_they_are(tmp_path):
     with pytest.raises(ValueError, match=r"could be itk .*--from"):
         read_transform(save(vectors, 0))
     with pytest.raises(ValueError, match="NiftyReg"):
-        read_transform(save(vectors, 1007, "NREG_TRANS"))
+        read_transform(save(vectors, 1007, "NREG_TRANS"), format="itk")
     with pytest.raises(ValueError, match=r"shape \(4, 5, 6\)"):
         read_transform(save(vectors[..., 0, 0], 1007))
     with pytest.raises(ValueError, match=r"shape \(4, 5, 6, 1, 2\)"):

@@ -95,6 +95,14 @@ class AbstractFormat(ABC):
         """The format that reads what was just written as `kind`: itself, unless files do not say their kind."""
         return self
 
+    def told(self, kind: str) -> "AbstractFormat":
+        """The format for a file that is of this kind but does not say so, as in ``--from name:kind``.
+
+        Raises:
+            ValueError: If the format has no such kind, or its files say of which kind they are.
+        """
+        raise ValueError(f"`format` is '{self.name}:{kind}', but files of {self.name} say themselves of which kind.")
+
     def check_kind(self, kind: str | None) -> str | None:
         """Return `kind` if the format has it.
 

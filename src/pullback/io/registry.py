@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pullback.checks import check_choice
-from pullback.io import elastix, itk_format, x5
+from pullback.io import afni, elastix, freesurfer, fsl, greedy, itk_format, learn2reg, niftyreg, voxelmorph, x5
 from pullback.io.atomic import suffix_of
 from pullback.io.formats import AbstractFormat
 
@@ -11,6 +11,13 @@ FORMATS: tuple[AbstractFormat, ...] = (
     itk_format.FORMAT,
     x5.FORMAT,
     elastix.FORMAT,
+    fsl.FORMAT,
+    niftyreg.FORMAT,
+    freesurfer.FORMAT,
+    greedy.FORMAT,
+    afni.FORMAT,
+    learn2reg.FORMAT,
+    voxelmorph.FORMAT,
 )
 """One line each; the first that writes a suffix is the one that writes it when nobody says which."""
 
@@ -23,6 +30,17 @@ def format_named(name: str) -> AbstractFormat:
     """
     check_choice("format", name, tuple(form.name for form in FORMATS))
     return next(form for form in FORMATS if form.name == name)
+
+
+def told(words: str) -> AbstractFormat:
+    """The format of a name, or of a name and the kind of file that is to be read, such as ``fsl:absolute``.
+
+    Raises:
+        ValueError: If there is no such format or kind.
+    """
+    name, colon, kind = words.partition(":")
+    form = format_named(name)
+    return form.told(kind) if colon else form
 
 
 def recognise(path: Path) -> AbstractFormat:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pullback.data import AbstractVoxels
 from pullback.io.atomic import suffix_of
 from pullback.io.formats import Written
-from pullback.io.registry import format_for, format_named, recognise
+from pullback.io.registry import format_for, format_named, recognise, told
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform
 
@@ -26,7 +26,8 @@ def read_transform(
         fixed: The fixed image or its grid, for formats that cannot be understood without it (FSL's matrices, fields
             in voxels).
         moving: The moving image or its grid, likewise.
-        format: The tool's name, such as ``itk`` or ``fsl``, where the content does not say it.
+        format: The tool's name, such as ``itk`` or ``fsl``, where the content does not say it; with a kind, such as
+            ``fsl:absolute``, where it does not say that either.
 
     Returns:
         The transform; a `Chain` for a composite of several, with its parts in the order of a product (the last is
@@ -37,7 +38,7 @@ def read_transform(
         ValueError: If the file is damaged, of no known format, does not say its format, or needs an image.
     """
     path = Path(path).expanduser()
-    form = recognise(path) if format is None else format_named(format)
+    form = recognise(path) if format is None else told(format)
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' does not exist or is a folder.")
     return form.read(path, _grid(fixed), _grid(moving))
