@@ -27,7 +27,6 @@ from pullback.evaluation.learn2reg import SPLITS, script_aggregates, script_scor
 from pullback.evaluation.measures import GROUPS
 from pullback.evaluation.pair_table import case_from_words
 from pullback.evaluation.protocols import PROTOCOLS
-from pullback.evaluation.scores import score
 
 SKIPPED = 4
 """Exit status when some pairs could not be scored."""
@@ -118,8 +117,7 @@ def command(
         outcome = evaluate(jobs_of(read_pairs(table)), check_folder(out, overwrite=overwrite), **options)
     else:
         case = case_from_words({**words, "points_in": points_in}, Path(), SINGLE)
-        score(case, request)  # what is wrong with the only pair is an error, not a remark
-        outcome = evaluate(jobs_of([case]), check_folder(out, overwrite=overwrite), **options)
+        outcome = evaluate(jobs_of([case]), check_folder(out, overwrite=overwrite), is_strict=True, **options)
     if not quiet:
         print(outcome.text, end="")
         print(f"written: {out}/")

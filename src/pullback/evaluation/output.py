@@ -47,10 +47,11 @@ class RowFile:
     Args:
         path: Where it will be.
         columns: All columns that a row may have; those that no row has are left out at the end.
+        keeps_partial: Whether the rows so far stay if something breaks.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self.path, self.columns = path, tuple(columns)
+    def __init__(self, path: Path, columns: Sequence[str], *, keeps_partial: bool = True) -> None:
+        self.path, self.columns, self.keeps_partial = path, tuple(columns), keeps_partial
         self.used: set[str] = set()
         self._file: TextIO | None = None
 
@@ -67,6 +68,8 @@ class RowFile:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+        if error is not None and not self.keeps_partial:
+            self.partial.unlink()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row and hand it to the system."""

@@ -77,6 +77,7 @@ def evaluate(
     request: Request | None = None,
     method: str = "",
     group: bool = False,
+    is_strict: bool = False,
     label_names: Mapping[int, str] | None = None,
     extra: Extra | None = None,
     aggregates: Callable[[list[dict[str, float]]], dict[str, Any]] | None = None,
@@ -91,21 +92,26 @@ def evaluate(
         method: Name of what is scored, for comparisons.
         group: Whether to measure over the group too; all fixed images must be one and the same grid, and the first
             pair's fixed image is the target.
+        is_strict: Whether the first pair that cannot be scored ends the run with its error, and no file stays.
         label_names: Label to structure.
         extra: More numbers of a pair.
         aggregates: More numbers over the pairs, of the rows of `extra`.
         on_pair: Told how many are done, of how many, which pair it was, and what was wrong with it.
 
     Raises:
-        OSError: If the results cannot be written. (What is wrong with a pair is in the summary.)
+        OSError: If the results cannot be written. (What is wrong with a pair is in the summary, unless `is_strict`.)
     """
     request = Request() if request is None else request
     summary, extras = Summary(), []
     collector = _GroupCollector() if group else None
     names = label_names or {}
-    with RowFile(folder / PAIRS, PAIR_COLUMNS) as pairs, RowFile(folder / LABELS, LABEL_COLUMNS) as labels:
+    pairs, labels = (
+        RowFile(folder / name, columns, keeps_partial=not is_strict)
+        for name, columns in ((PAIRS, PAIR_COLUMNS), (LABELS, LABEL_COLUMNS))
+    )
+    with pairs, labels:
         for number, job in enumerate(jobs, start=1):
-            found, more, reason = _attempt(job, request, extra, collector)
+            found, more, reason = _attempt(job, request, extra, collector, is_strict)
             if found is None:
                 summary.skip(job.pair, reason)
                 pairs.add({"pair": job.pair, "status": "skipped", "message": reason})
@@ -131,7 +137,7 @@ def evaluate(
 
 
 def _attempt(
-    job: Job, request: Request, extra: Extra | None, collector: "_GroupCollector | None"
+    job: Job, request: Request, extra: Extra | None, collector: "_GroupCollector | None", is_strict: bool
 ) -> tuple[Scores | None, dict[str, float], str]:
     """The scores of a pair, or why there are none."""
     try:
@@ -142,6 +148,8 @@ def _attempt(
             collector.add(case, found)
         return replace(found, warped=None), more, ""
     except TROUBLE as error:
+        if is_strict:
+            raise
         return None, {}, " ".join(str(error).split()) or type(error).__name__
 
 
