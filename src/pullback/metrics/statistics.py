@@ -8,6 +8,9 @@ from scipy import stats
 
 SIGNIFICANCE = 0.05
 NUM_RESAMPLES = 2000
+RESAMPLED_AT_A_TIME = 1 << 20
+"""Numbers drawn together, so that memory stays small."""
+
 WORST_RANK_SCORE = 0.1
 HARDEST_SHARE = 0.3
 
@@ -126,7 +129,13 @@ def bootstrap_interval(
             "and 1 are needed."
         )
     generator = np.random.default_rng(seed)
-    means = np.array([values[generator.integers(0, len(values), len(values))].mean() for _ in range(num_resamples)])
+    at_a_time = max(1, RESAMPLED_AT_A_TIME // len(values))
+    means = np.concatenate(
+        [
+            values[generator.integers(0, len(values), (min(at_a_time, num_resamples - done), len(values)))].mean(axis=1)
+            for done in range(0, num_resamples, at_a_time)
+        ]
+    )
     tail = 50 * (1 - confidence)
     low, high = np.percentile(means, [tail, 100 - tail]).tolist()
     return low, high
