@@ -101,6 +101,14 @@ def test_transforms_act_in_the_order_given_and_identity_is_a_word(tmp_path, tabl
     assert start.values["dice_nearest"] == pytest.approx((2 / 5 + 1 / 4) / 2)
 
 
+def test_points_need_no_image(tmp_path, table):
+    points = {"fixed_points": tmp_path / "fixed.csv", "moving_points": tmp_path / "moving.csv"}
+    found = score(Case("p", **points, transform=(tmp_path / "a1.tfm",)))
+    assert found.values["tre_max_mm"] == pytest.approx(1.0)
+    assert not {"sdlogj", "tre_snapped_mean_mm"} & set(found.values)
+    assert score(Case("p", **points, transform=("identity",))).values["tre_mean_mm"] == pytest.approx(SHIFT)
+
+
 def test_a_mask_says_where_it_counts(tmp_path, table):
     mask = torch.zeros(1, *GRID.shape, dtype=torch.int32)
     mask[0, 4:6, 4:6, 4:6] = 1

@@ -25,6 +25,7 @@ IDENTITY = "identity"
 """Where a transform is asked for: leave everything where the headers put it."""
 
 POINT_FRAMES = ("ras", "lps", "voxels")
+GRID_FILES = ("fixed", "fixed_labels", "mask")
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,15 @@ class Files:
             raise ValueError(f"The warped labels of pair '{self.case.pair}' are not on the grid of the fixed labels.")
         return LabelMap(labels.tensor, self.fixed_labels.grid)
 
+    @property
+    def has_grid(self) -> bool:
+        """Whether there is a file that says what the fixed grid is."""
+        return any(getattr(self.case, name) is not None for name in GRID_FILES)
+
     @cached_property
     def grid(self) -> Grid:
         """The fixed grid: of the image, the labels or the mask, whichever is there."""
-        for name in ("fixed", "fixed_labels", "mask"):
+        for name in GRID_FILES:
             if getattr(self.case, name) is not None:
                 return self.fixed.grid if name == "fixed" else self._labels(name).grid
         raise ValueError(f"Pair '{self.case.pair}' has no fixed image, labels or mask, so that its grid is not known.")
@@ -168,8 +174,11 @@ class Files:
 
     @cached_property
     def num_dims(self) -> int:
-        """2 or 3."""
-        return self.grid.num_dims
+        """2 or 3: of the fixed grid, else of a transform; 3 where neither says."""
+        if self.has_grid:
+            return self.grid.num_dims
+        files = [path for path in self.case.transform if str(path) != IDENTITY]
+        return read_transform(files[0]).num_dims if files else 3
 
     @cached_property
     def fixed_points(self) -> Points:

@@ -28,7 +28,7 @@ Extra = Callable[[Case], dict[str, float]]
 Lazy = Callable[[], Case]
 """Builds a case when its turn comes; what it raises belongs to that pair alone."""
 
-TROUBLE = (ValueError, TypeError, OSError, RuntimeError)
+TROUBLE = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, LookupError, EOFError)
 """What a broken pair may raise; it must not end a run over many."""
 
 

@@ -71,11 +71,12 @@ def score(case: Case, request: Request | None = None) -> Scores:
     values: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     warped = None
-    if "fixed_labels" in present and ("warped_labels" in present or ("moving_labels" in present and is_mapped)):
+    has_warped_labels = "warped_labels" in present or ("moving_labels" in present and is_mapped)
+    if "fixed_labels" in present and has_warped_labels and {"overlap", "surface"} & set(request.groups):
         rows, values = _of_labels(files, request)
     if {"fixed_points", "moving_points"} <= present and is_mapped and "landmarks" in request.groups:
         values |= _of_landmarks(files)
-    if is_mapped and "deformation" in request.groups:
+    if is_mapped and files.has_grid and "deformation" in request.groups:
         values |= _of_deformation(files)
     if "fixed" in present and ("warped" in present or ("moving" in present and is_mapped)):
         warped = files.warped if "warped" in present else warp(files.moving, files.transform, onto=files.fixed.grid)
