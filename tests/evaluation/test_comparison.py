@@ -45,13 +45,29 @@ def methods_in(results):
 def test_the_better_method_is_found(results):
     found = compare(methods_in(results))
     assert found.best() == "good"
-    assert found.ranks["overall"] == pytest.approx({"good": 1.0, "poor": 0.1})
+    assert found.ranks["dice_nearest"] == pytest.approx({"good": 1.0, "poor": 0.1})
     assert len(found.pairs) == 8
     overall = {row["measure"]: row for row in found.statistics if row["label"] == ""}
     assert overall["dice_nearest"]["better"] == overall["tre_mean_mm"]["better"] == "good"
     assert overall["dice_nearest"]["mean_difference"] > 0 > overall["tre_mean_mm"]["mean_difference"]
     theirs = stats.wilcoxon(ERRORS["good"], ERRORS["poor"])
     assert overall["tre_mean_mm"]["p_value"] == pytest.approx(theirs.pvalue)
+
+
+def test_dice_and_landmarks_rank_twice_and_the_start_says_where(results):
+    good, poor = methods_in(results)
+    found = compare([good, poor], initial=good)
+    assert list(found.ranks) == [
+        "dice_nearest",
+        "dice_nearest_hardest_30",
+        "tre_mean_mm",
+        "tre_mean_mm_hardest_30",
+        "overall",
+    ]
+    assert found.ranks["dice_nearest_hardest_30"] == pytest.approx(
+        {"good": 0.55, "poor": 0.55}
+    )  # two pairs say nothing
+    assert found.ranks["overall"]["good"] == pytest.approx((1 * 0.55 * 1 * 0.55) ** 0.25)
 
 
 def test_labels_are_corrected_together(results):

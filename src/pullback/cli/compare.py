@@ -8,7 +8,7 @@ import typer
 
 from pullback.cli.evaluate import show_published
 from pullback.evaluation import Comparison, compare, read_method, text_of_comparison, write_comparison
-from pullback.evaluation.comparison import FILES
+from pullback.evaluation.comparison import FILES, title_of_rank
 from pullback.evaluation.measures import measure_of, protocol_of
 from pullback.reports.plots import KINDS, SUFFIXES, draw_dice_against_time, draw_ranks, draw_structures
 
@@ -25,6 +25,9 @@ def command(
     name: Annotated[list[str] | None, typer.Option(help="Names of the methods, one per folder, in order.")] = None,
     measure: Annotated[
         list[str] | None, typer.Option(help="Columns of pairs.csv to compare; several. Default: all that can be.")
+    ] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="Evaluation of the start, which says which pairs are hardest for the ranking.")
     ] = None,
     plot: Annotated[str | None, typer.Option(help="Column to draw; default: Dice, else landmark errors.")] = None,
     plot_format: Annotated[str, typer.Option(help=", ".join(FORMATS))] = "png",
@@ -46,7 +49,8 @@ def command(
         raise ValueError(f"{len(name)} names came with {len(results)} folders; give one for each, or none.")
     _check_out(out, overwrite)
     methods = [read_method(folder, given) for folder, given in zip(results, name or [None] * len(results), strict=True)]
-    comparison = compare(methods, measure or None)
+    start = None if initial is None else read_method(initial)
+    comparison = compare(methods, measure or None, initial=start)
     shown = _shown(comparison, plot)
     text = text_of_comparison(comparison)
     out.mkdir(exist_ok=True)
@@ -71,7 +75,7 @@ def draw(comparison: Comparison, measure: str, out: Path, suffix: str) -> list[s
         drawn.append(f"time.{suffix}")
         values = {method.name: comparison.values(method, measure) for method in comparison.methods}
         draw_dice_against_time(out / drawn[-1], times, values, ylabel=title)
-    ranks = {("overall" if key == "overall" else measure_of(key).title): s for key, s in comparison.ranks.items()}
+    ranks = {title_of_rank(key): scores for key, scores in comparison.ranks.items()}
     drawn.append(f"ranks.{suffix}")
     draw_ranks(out / drawn[-1], ranks)
     return drawn

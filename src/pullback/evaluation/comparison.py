@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ from pullback.evaluation.output import LABELS, PAIRS, SUMMARY, read_rows
 from pullback.evaluation.run import without_nan
 from pullback.evaluation.summary import aligned, figure
 from pullback.io.atomic import replacing
-from pullback.metrics import combine_rank_scores, compare_paired, holm, rank_methods
+from pullback.metrics import combine_rank_scores, compare_paired, hardest_cases, holm, rank_methods
 
 SIGNIFICANCE = 0.05
-RANKED = ("dice", "hd95_mm", "tre_mean_mm", "sdlogj", "ndv_percent")
-"""Measures that make the ranking, as far as all methods have them: accuracy, robustness of surfaces, plausibility."""
+RANKED = ("dice", "hd95_mm", "tre_mean_mm", "sdlogj")
+"""Measures that make the ranking, as far as all methods have them; labels count with the first protocol alone."""
+
+ROBUST = ("dice", "tre_mean_mm")
+"""Measures that count a second time, on the hardest 30 % of the pairs, as in Learn2Reg."""
+
+HARDEST = "_hardest_30"
 
 FILES = ("comparison.json", "comparison.txt", "statistics.csv")
 
@@ -54,7 +59,8 @@ class Comparison:
         left_out: Pairs that some method lacks.
         measures: Columns that were compared.
         statistics: A row for each measure, pair of methods and (label or overall).
-        ranks: Measure to method to rank score; ``overall`` is their geometric mean.
+        ranks: Measure (with ``_hardest_30``: on the hardest 30 % of the pairs) to method to rank score; ``overall`` is
+            their geometric mean.
     """
 
     methods: tuple[MethodResult, ...]
@@ -65,8 +71,8 @@ class Comparison:
     ranks: dict[str, dict[str, float]]
 
     def values(self, method: MethodResult, measure: str) -> np.ndarray:
-        """One number per pair."""
-        return np.array([method.pairs[pair].get(measure, math.nan) for pair in self.pairs])
+        """One number per pair; NaN where the method has none."""
+        return np.array([method.pairs.get(pair, {}).get(measure, math.nan) for pair in self.pairs])
 
     def best(self) -> str:
         """The method with the highest rank score, or several with a stroke between them."""
@@ -99,7 +105,9 @@ def read_method(folder: str | Path, name: str | None = None) -> MethodResult:
     return MethodResult(name or _name_in(folder), folder, pairs, labels, names)
 
 
-def compare(methods: Sequence[MethodResult], measures: Sequence[str] | None = None) -> Comparison:
+def compare(
+    methods: Sequence[MethodResult], measures: Sequence[str] | None = None, *, initial: MethodResult | None = None
+) -> Comparison:
     """Compare methods on the pairs that all have.
 
     P-values are of two-sided Wilcoxon signed-rank tests and corrected by Holm's method: overall figures for all pairs
@@ -108,6 +116,7 @@ def compare(methods: Sequence[MethodResult], measures: Sequence[str] | None = No
     Args:
         methods: Two or more, with different names.
         measures: Columns; None takes all that say which direction is better and that all methods have.
+        initial: The start, which says which pairs are hardest; None takes the mean of the methods for that.
 
     Raises:
         ValueError: If there are fewer than two methods, names repeat, no pair or no measure is common.
@@ -121,13 +130,13 @@ def compare(methods: Sequence[MethodResult], measures: Sequence[str] | None = No
     statistics = [row for measure in chosen for row in _statistics(methods, common, measure)]
     left_out = sorted(set().union(*every) - set(common))
     found = Comparison(tuple(methods), tuple(common), tuple(left_out), chosen, statistics, {})
-    return Comparison(**{**vars(found), "ranks": _ranks(found)})
+    return replace(found, ranks=_ranks(found, initial))
 
 
 def write_comparison(comparison: Comparison, folder: Path, text: str) -> None:
     """Write ``comparison.json``, ``comparison.txt`` and ``statistics.csv``, each whole or not at all."""
     data = {
-        "methods": {method.name: str(method.folder) for method in comparison.methods},
+        "methods": {method.name: method.folder.name for method in comparison.methods},
         "num_pairs": len(comparison.pairs),
         "left_out": list(comparison.left_out),
         "measures": list(comparison.measures),
@@ -159,8 +168,7 @@ def text_of_comparison(comparison: Comparison) -> str:
     lines += _labels_in_words(comparison) or ["  no measures per label"]
     rows = [["rank score (0.1 to 1, Learn2Reg's manner)", *names]]
     for measure, scores in comparison.ranks.items():
-        title = "overall (geometric mean)" if measure == "overall" else measure_of(measure).title
-        rows.append([title, *(figure(scores[name]) for name in names)])
+        rows.append([title_of_rank(measure), *(figure(scores[name]) for name in names)])
     return "\n".join([*lines, "", *aligned(rows), "", f"best: {comparison.best()}", ""])
 
 
@@ -241,16 +249,35 @@ def _correct(rows: list[dict[str, Any]]) -> None:
         row["better"] = "" if not p < SIGNIFICANCE or lead == 0 else row["a"] if lead > 0 else row["b"]
 
 
-def _ranks(comparison: Comparison) -> dict[str, dict[str, float]]:
+def _ranks(comparison: Comparison, initial: MethodResult | None) -> dict[str, dict[str, float]]:
     """Rank scores of the measures that rank; of all that were compared, if none of those is among them."""
-    ranked = [m for m in comparison.measures if (m.removesuffix(f"_{protocol_of(m)}") in RANKED)]
+    first = [next((m for m in comparison.measures if _key(m) == key), None) for key in RANKED]
+    ranked = [measure for measure in first if measure is not None]
     ranks = {}
     for measure in ranked or comparison.measures:
         better = measure_of(measure).better
         results = {method.name: comparison.values(method, measure) for method in comparison.methods}
         results = {name: np.abs(v) if better == "zero" else v for name, v in results.items()}
-        ranks[measure] = rank_methods(results, larger_is_better=better == "higher")
+        upwards = better == "higher"
+        ranks[measure] = rank_methods(results, larger_is_better=upwards)
+        if measure in ranked and _key(measure) in ROBUST:
+            start = comparison.values(initial, measure) if initial else np.mean(list(results.values()), axis=0)
+            hardest = hardest_cases(start, larger_is_better=upwards)
+            few = {name: values[hardest] for name, values in results.items()}
+            ranks[measure + HARDEST] = rank_methods(few, larger_is_better=upwards)
     return {**ranks, "overall": combine_rank_scores(list(ranks.values()))}
+
+
+def _key(measure: str) -> str:
+    return measure.removesuffix(f"_{protocol_of(measure)}")
+
+
+def title_of_rank(name: str) -> str:
+    """The title of a key of :attr:`Comparison.ranks`."""
+    if name == "overall":
+        return "overall (geometric mean)"
+    title = measure_of(name.removesuffix(HARDEST)).title
+    return f"{title}, hardest 30 %" if name.endswith(HARDEST) else title
 
 
 def _mean_sd(values: np.ndarray) -> str:

@@ -64,34 +64,35 @@ def draw_structures(path: str | Path, samples: Samples, *, ylabel: str, kind: st
 def draw_dice_against_time(
     path: str | Path,
     times: Mapping[str, Sequence[float]],
-    values: Mapping[str, Sequence[float]],
+    measured: Mapping[str, Sequence[float]],
     *,
     ylabel: str = "Dice",
 ) -> None:
-    """Every pair as a faint dot, every method as its means with standard deviations; seconds on a logarithmic axis.
+    """Every pair as a faint dot, every method as its medians with quartiles; seconds on a logarithmic axis.
 
     Args:
         path: The file to write.
         times: Method to seconds per pair.
-        values: Method to numbers of the same pairs.
+        measured: Method to numbers of the same pairs.
         ylabel: What the numbers are.
 
     Raises:
         ValueError: If no method has both.
     """
-    methods = [name for name in times if name in values and np.isfinite(np.asarray(times[name], dtype=float)).any()]
+    methods = [name for name in times if name in measured and np.isfinite(np.asarray(times[name], dtype=float)).any()]
     if not methods:
-        raise ValueError("`times` and `values` have no method in common: there is nothing to draw.")
+        raise ValueError("`times` and `measured` have no method in common: there is nothing to draw.")
     figure = _figure(width=5.5, height=4.0)
     axes = figure.add_subplot()
     for number, method in enumerate(methods):
-        x, y = (np.asarray(numbers[method], dtype=float) for numbers in (times, values))
+        x, y = (np.asarray(numbers[method], dtype=float) for numbers in (times, measured))
         both = np.isfinite(x) & np.isfinite(y) & (x > 0)
         x, y, style = x[both], y[both], {"color": PALETTE[number % len(PALETTE)]}
         marker = MARKERS[number % len(MARKERS)]
         axes.scatter(x, y, s=8, alpha=FAINT, marker=marker, linewidths=0, **style)
-        spread = {"xerr": x.std(), "yerr": y.std()} if len(x) > 1 else {}
-        axes.errorbar(x.mean(), y.mean(), **spread, marker=marker, label=method, capsize=3, markersize=7, **style)
+        (low_x, mid_x, high_x), (low_y, mid_y, high_y) = (np.percentile(values, (25, 50, 75)) for values in (x, y))
+        spread = {"xerr": [[mid_x - low_x], [high_x - mid_x]], "yerr": [[mid_y - low_y], [high_y - mid_y]]}
+        axes.errorbar(mid_x, mid_y, **spread, marker=marker, label=method, capsize=3, markersize=7, **style)
     axes.set_xscale("log")
     axes.set(xlabel="seconds per pair", ylabel=ylabel)
     axes.grid(alpha=FAINT)
