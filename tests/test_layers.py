@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"io", "networks"},
     {"registration"},
     {"training"},
+    {"evaluation"},
     {"reports"},
     {"pairwise"},
     {"cohort"},

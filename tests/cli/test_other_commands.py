@@ -26,6 +26,13 @@ OPTIONS = {
     "apply": "--image --to --out --interpolation --inverse --points --lps --fixed --moving --from",
     "jacobian": "--to --out --log --moving --from",
     "info": "FILE --fixed --moving --from",
+    "evaluate": (
+        "--out --fixed --moving --warped --fixed-labels --moving-labels --warped-labels --transform --displacement "
+        "--inverse --reference --mask --fixed-points --moving-points --points-in --submission --split --protocol "
+        "--measure --label --label-names --method --group --published --quiet --overwrite"
+    ),
+    "compare": "--out --name --measure --initial --plot --plot-format --published --quiet --overwrite",
+    "submission": "--transforms --out --split --quiet --overwrite",
     "demo": "--out",
 }
 

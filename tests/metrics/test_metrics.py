@@ -7,7 +7,14 @@ import torch
 
 from examples import GRIDS
 from pullback.data import LabelMap, Points
-from pullback.metrics import dice_per_label, inverse_consistency, mean_dice, point_errors_mm, summarise_jacobian
+from pullback.metrics import (
+    dice_per_label,
+    inverse_consistency,
+    mean_dice,
+    overlap_per_label,
+    point_errors_mm,
+    summarise_jacobian,
+)
 from pullback.space import Grid
 from pullback.transforms import Affine, DisplacementField, Translation, identity
 
@@ -33,6 +40,24 @@ def test_a_label_of_one_side_only_scores_0_unless_the_moving_image_never_had_it(
     assert dice_per_label(fixed, warped) == {1: 1.0, 7: 0.0, 9: 0.0}
     assert dice_per_label(fixed, warped, among=boxes((1, 0, 4))) == {1: 1.0}
     assert dice_per_label(fixed, boxes((1, 0, 4)), among=boxes((7, 0, 1))) == {7: 0.0}
+
+
+def test_all_overlaps_of_boxes():
+    found = overlap_per_label(boxes((1, 0, 4), (5, 8, 9)), boxes((1, 1, 7), (6, 9, 10)))
+    volume = 12 * 8 * GRID.voxel_volume
+    assert found[1].as_dict() == pytest.approx(
+        {
+            "dice": 6 / 10,
+            "iou": 3 / 7,
+            "target_overlap": 3 / 4,
+            "volume_similarity": 2 * (6 - 4) / 10,
+            "fixed_mm3": 4 * volume,
+            "warped_mm3": 6 * volume,
+        }
+    )
+    assert found[1].iou == pytest.approx(found[1].dice / (2 - found[1].dice))
+    assert (found[5].target_overlap, found[5].volume_similarity) == (0.0, -2.0)
+    assert math.isnan(found[6].target_overlap)
 
 
 def test_dice_of_nothing_is_no_number():

@@ -1,7 +1,7 @@
-"""The command line: ``pullback register | apply | convert | compose | invert | jacobian | info | demo``.
+"""The command line: ``pullback COMMAND``, one file of this folder for each.
 
 Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own
-verdict, 130 interrupted. Each error is one line on standard error.
+verdict, 4 pairs of a table that could not be scored, 130 interrupted. Each error is one line on standard error.
 """
 
 import sys
@@ -9,7 +9,19 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, compose, convert, demo, info, invert, jacobian, register
+from pullback.cli import (
+    apply,
+    compare,
+    compose,
+    convert,
+    demo,
+    evaluate,
+    info,
+    invert,
+    jacobian,
+    register,
+    submission,
+)
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -50,6 +62,9 @@ app.command("compose")(compose.command)
 app.command("invert")(invert.command)
 app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
+app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
+app.command("submission")(submission.command)
 app.command("demo")(demo.command)
 
 

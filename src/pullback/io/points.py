@@ -1,4 +1,4 @@
-"""Landmarks as CSV: a header with x, y[, z], one point a row, world mm."""
+"""Landmarks as CSV (a header with x, y[, z], one point a row, world mm), of 3D Slicer, and Learn2Reg's keypoints."""
 
 import csv
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 
 from pullback.data import Points
+from pullback.io import slicer_points
 from pullback.io.atomic import replacing
 from pullback.io.itk import swap_lps
+from pullback.space import Grid
 
 NAME_COLUMNS = ("name", "label")
 DELIMITERS = (",", ";", "\t")
@@ -17,11 +19,13 @@ def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Po
     r"""Read points.
 
     The header names the columns x, y[, z] in any case and order; a column ``name`` or ``label`` gives the points'
-    names, any other column (an index, ANTs' t) is ignored. Comma, semicolon and tab separate.
+    names, any other column (an index, ANTs' t) is ignored. Comma, semicolon and tab separate. 3D Slicer's ``.fcsv`` and
+    ``.mrk.json`` are read too; they say themselves what their numbers are.
 
     Args:
         path: The file.
-        lps: Whether the numbers are LPS mm, as ITK, ANTs and 3D Slicer's default write them, or pixels of a photograph.
+        lps: Whether the numbers are LPS mm, as ITK and ANTs write them, or pixels of a photograph. A file of Slicer
+            that says otherwise is refused.
         num_dims: 2 or 3. For 2, a column z may stand in the file if it is 0 everywhere, as ANTs writes it.
 
     Returns:
@@ -43,6 +47,8 @@ def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Po
         raise ValueError(f"`num_dims` is {num_dims}, but 2 or 3 is needed.")
     if not path.exists():
         raise FileNotFoundError(f"'{path}' does not exist.")
+    if slicer_points.is_slicer_file(path):
+        return _of_slicer(path, lps, num_dims)
     rows = _rows(path)
     if not rows:
         raise ValueError(
@@ -59,6 +65,35 @@ def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Po
     names = None if named is None else tuple(row[named].strip() if named < len(row) else "" for _, row in rows[1:])
     tensor = torch.tensor(coordinates, dtype=torch.float64)
     return Points(swap_lps(tensor) if lps else tensor, names)
+
+
+def read_keypoints(path: str | Path, grid: Grid) -> Points:
+    """Read keypoints of Learn2Reg: no header, one point a row, voxel indices along the array's axes.
+
+    Args:
+        path: The csv file.
+        grid: Of the image that the voxels belong to.
+
+    Returns:
+        The points in RAS+ mm.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: With the line, if a row does not hold one finite number per axis, or if there is no point.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"'{path}' does not exist.")
+    rows = []
+    for line, row in _rows(path):
+        if len(row) != grid.num_dims:
+            raise ValueError(
+                f"'{path}', line {line} has {len(row)} numbers, but {grid.num_dims} voxel indices are needed."
+            )
+        rows.append([_number(row, axis, "ijk"[axis], line, path) for axis in range(grid.num_dims)])
+    if not rows:
+        raise ValueError(f"'{path}' holds no point.")
+    return Points(grid.to_world(torch.tensor(rows, dtype=torch.float64)))
 
 
 def write_points(path: str | Path, points: Points, *, lps: bool = False) -> None:
@@ -81,6 +116,16 @@ def write_points(path: str | Path, points: Points, *, lps: bool = False) -> None
         writer.writerow(header if points.names is None else [*header, "name"])
         for n, row in enumerate(rows):
             writer.writerow([*map(repr, row), *([] if points.names is None else [points.names[n]])])
+
+
+def _of_slicer(path: Path, lps: bool, num_dims: int) -> Points:
+    points, system = slicer_points.read(path)
+    if lps and system != "LPS":
+        raise ValueError(f"'{path}' says that it is in {system}, but LPS was asked for; leave `lps` out.")
+    if num_dims == 2:
+        _check_flat([(n, height) for n, height in enumerate(points.coordinates[:, 2].tolist(), start=1)], path)
+        return Points(points.coordinates[:, :2], points.names)
+    return points
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

@@ -1,0 +1,165 @@
+"""``evaluate``, ``compare`` and ``submission``: files, words, exit statuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import pullback as pb
+from pullback.cli.main import run
+from studies import SHIFT, damage, read_csv, shift_by, write_dataset, write_study
+
+ERRORS = {"good": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0], "poor": [2.0, 3.0, 1.0, 2.0, 2.0, 2.0]}
+QUICK = ["--measure", "overlap", "--measure", "landmarks"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    write_study(folder, ERRORS)
+    for method in ERRORS:
+        words = [str(folder / f"{method}.tsv"), "--out", str(folder / method), "--method", method, "--quiet"]
+        assert run(["evaluate", *words, *QUICK]) == 0
+    return folder
+
+
+def pair_words(folder: Path, *more: str) -> list[str]:
+    words = ["evaluate", "--out", str(folder / "one"), "--overwrite"]
+    for option, file in [
+        ("--fixed", "fixed.nii.gz"),
+        ("--moving", "moving.nii.gz"),
+        ("--fixed-labels", "fixed_labels.nii.gz"),
+        ("--moving-labels", "moving_labels.nii.gz"),
+        ("--fixed-points", "fixed.csv"),
+        ("--moving-points", "moving.csv"),
+    ]:
+        words += [option, str(folder / file)]
+    return [*words, *more]
+
+
+def test_one_pair(study, capsys):
+    assert (
+        run(pair_words(study, "--transform", str(study / "good1.tfm"), "--protocol", "nearest", "--protocol", "linear"))
+        == 0
+    )
+    text = capsys.readouterr().out
+    assert "Dice (nearest)" in text
+    assert "Dice (linear)" in text
+    assert "written:" in text
+    row = read_csv(study / "one" / "pairs.csv")[0]
+    assert float(row["dice_nearest"]) == pytest.approx(0.775)
+    assert float(row["tre_mean_mm"]) == pytest.approx(1.0)
+    assert float(row["ndv_percent"]) == 0.0
+
+
+def test_one_pair_that_cannot_be_read_is_an_error(study, tmp_path, capsys):
+    words = [
+        "evaluate",
+        "--fixed",
+        str(tmp_path / "a.nii"),
+        "--warped",
+        str(tmp_path / "b.nii"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert run(words) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert not list((tmp_path / "o").glob("*"))
+
+
+def test_a_table_with_broken_pairs_ends_with_4(study, tmp_path, capsys):
+    write_study(tmp_path, {"a": [0.0, 0.0]})
+    lines = (tmp_path / "a.tsv").read_text().splitlines()
+    lines[1] = lines[1].replace("fixed_labels", "broken")
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    (tmp_path / "broken.nii.gz").write_bytes((tmp_path / "fixed_labels.nii.gz").read_bytes())
+    damage(tmp_path / "broken.nii.gz")
+    assert run(["evaluate", str(tmp_path / "a.tsv"), "--out", str(tmp_path / "out"), *QUICK]) == 4
+    captured = capsys.readouterr()
+    assert "skipped p0" in captured.err
+    assert "skipped: 1" in captured.out
+    assert [row["status"] for row in read_csv(tmp_path / "out" / "pairs.csv")] == ["skipped", "ok"]
+
+
+def test_compare_finds_the_better_method_and_draws(study, capsys):
+    words = ["compare", str(study / "good"), str(study / "poor"), "--out", str(study / "comparison")]
+    assert run([*words, "--published", "im2grid-ixi"]) == 0
+    text = capsys.readouterr().out
+    assert "best: good" in text
+    assert "im2grid-Lite" in text
+    names = {path.name for path in (study / "comparison").iterdir()}
+    assert {"comparison.json", "comparison.txt", "statistics.csv"} < names
+    assert {"box.png", "violin.png", "time.png", "ranks.png"} < names
+    assert json.loads((study / "comparison" / "comparison.json").read_text())["best"] == "good"
+    assert run(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run([*words, "--overwrite", "--quiet", "--plot", "tre_mean_mm", "--plot-format", "svg"]) == 0
+    assert (study / "comparison" / "box.svg").exists()
+
+
+def test_label_names_reach_the_tables(study, tmp_path):
+    (tmp_path / "names.csv").write_text("label,name\n1,long box\n")
+    words = ["evaluate", str(study / "good.tsv"), "--out", str(tmp_path / "out"), "--quiet", "--measure", "overlap"]
+    assert run([*words, "--label-names", str(tmp_path / "names.csv")]) == 0
+    assert read_csv(tmp_path / "out" / "labels.csv")[0]["name"] == "long box"
+    (tmp_path / "names.csv").write_text("id,name\n1,long box\n")
+    assert run([*words, "--overwrite", "--label-names", str(tmp_path / "names.csv")]) == 2
+
+
+def test_a_learn2reg_submission_from_transforms_to_scores(tmp_path, capsys):
+    dataset = write_dataset(tmp_path / "data")
+    for subject in (2, 3):
+        pb.write_transform(tmp_path / f"to{subject:04d}.tfm", shift_by(SHIFT))
+    pattern = str(tmp_path / "to{moving_subject}.tfm")
+    assert run(["submission", str(dataset), "--transforms", pattern, "--out", str(tmp_path / "disp")]) == 0
+    assert "2 displacements" in capsys.readouterr().out
+    words = ["evaluate", str(dataset), "--submission", str(tmp_path / "disp"), "--out", str(tmp_path / "out")]
+    assert run(words) == 0
+    text = capsys.readouterr().out
+    assert "Learn2Reg's own aggregates" in text
+    assert "1 long" in text
+    row = read_csv(tmp_path / "out" / "pairs.csv")[0]
+    assert (float(row["l2r_dice"]), float(row["dice_nearest"])) == (1.0, 1.0)
+    (tmp_path / "disp" / "disp_0001_0000_0002_0000.nii.gz").rename(tmp_path / "disp" / "disp_0001_0002.nii.gz")
+    (tmp_path / "disp" / "disp_0001_0000_0003_0000.nii.gz").unlink()
+    assert run([*words, "--overwrite"]) == 4
+    err = capsys.readouterr().err
+    assert "short names such as disp_0001_0002" in err
+    assert "skipped 0001_0000<--0003_0000" in err
+    assert run(["submission", str(dataset), "--transforms", pattern, "--out", str(tmp_path / "disp")]) == 2
+
+
+def test_the_start_of_a_data_set_is_scored_without_a_submission(tmp_path):
+    dataset = write_dataset(tmp_path / "data", 1)
+    assert run(["evaluate", str(dataset), "--out", str(tmp_path / "out"), "--quiet", *QUICK]) == 0
+    row = read_csv(tmp_path / "out" / "pairs.csv")[0]
+    assert float(row["dice_nearest"]) == pytest.approx((2 / 5 + 1 / 4) / 2)
+
+
+def test_published_tables_are_listed(capsys):
+    assert run(["evaluate", "--published", "list"]) == 0
+    assert "transmorph-ixi" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate"], "--out is missing"),
+        (["evaluate", "--out", "o"], "nothing, with which nothing"),
+        (["evaluate", "t.csv", "--out", "o", "--fixed", "a.nii"], "give one of them"),
+        (["evaluate", "t.csv", "--out", "o", "--submission", "d"], "go with the json"),
+        (["evaluate", "t.csv", "--out", "o", "--protocol", "linaer"], "Did you mean 'linear'"),
+        (["evaluate", "t.csv", "--out", "o"], "does not exist"),
+        (["evaluate", "--published", "nothing"], "published"),
+        (["compare", "a", "b", "--out", "o", "--plot-format", "gif"], "png, svg, pdf"),
+        (["compare", "a", "b", "--out", "o", "--name", "x"], "1 names came with 2"),
+        (["compare", "a", "b", "--out", "o"], "does not exist"),
+        (["submission", "d.json", "--transforms", "{fixed}.h5", "--out", "o"], "does not exist"),
+    ],
+)
+def test_errors(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
