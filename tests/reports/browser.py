@@ -47,9 +47,9 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(prefix="pullback-browser-", ignore_cleanup_errors=True)
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
+        redirect = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", program, *FLAGS]
-            + [f"--user-data-dir={self._profile.name}", "about:blank"],
+            ["sh", "-c", redirect, "sh", program, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -90,7 +90,9 @@ class Browser:
             self._note(answer)
         raise TimeoutError(f"{method} was not answered within {PATIENCE_SECONDS} s")
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False) -> None:
+    def open(
+        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False
+    ) -> None:
         """Show a file, and wait until it has loaded."""
         self.send(
             "Emulation.setDeviceMetricsOverride",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, demo, info, jacobian, register
+from pullback.cli import apply, demo, info, jacobian, register, report
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -47,6 +47,7 @@ app.command("register")(register.command)
 app.command("apply")(apply.command)
 app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
+app.command("report")(report.command)
 app.command("demo")(demo.command)
 
 

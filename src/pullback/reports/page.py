@@ -57,10 +57,10 @@ def render(view: RegistrationView) -> str:
     drawings = Drawings(view)
     places = find_places(drawings)
     volumes = explorer_volumes(drawings, places)
-    return Template(_template("page.html")).substitute(
+    return Template(template("page.html")).substitute(
         title=escape(f"{fixed} \N{LEFTWARDS ARROW} {moving}"),
-        style=_template("page.css"),
-        script=_template("page.js") + (_template("explorer.js") if volumes is not None else ""),
+        style=template("page.css"),
+        script=template("page.js") + (template("explorer.js") if volumes is not None else ""),
         body=_body(view, drawings, places),
         data=json_for_script(json.dumps(plain(view.summary))),
         volumes="" if volumes is None else json_script("volumes", volumes),
@@ -125,5 +125,6 @@ def _raw(view: RegistrationView) -> Markup:
     return tag("details", tag("summary", "result.json"), tag("pre", text, tabindex=0), class_="raw")
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a file that a page is made of."""
     return resources.files("pullback.reports").joinpath("templates", name).read_text(encoding="utf-8")

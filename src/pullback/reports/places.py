@@ -25,6 +25,7 @@ SEARCH_SHARE = 0.025
 """Width of the Gaussian that averages differences, and distance between two places, as shares of the field of view."""
 SEPARATE_SHARE = 0.15
 NOTABLE_DIFFERENCE = 0.05
+PICTURE_WORDS = (("right", "left"), ("bottom", "top"))
 WORDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 NEAR_MIDDLE = 0.12
 """Share of the object's extent within which a place is neither left nor right, and so on."""
@@ -137,12 +138,12 @@ def where(drawings: Drawings, voxel: np.ndarray) -> str:
     inside = np.argwhere(drawings.foreground[tuple(slice(None, None, step) for step in _steps(drawings))])
     low, high = (inside.min(axis=0), inside.max(axis=0)) if len(inside) else (0, 1)
     share = (voxel / np.array(_steps(drawings)) - low) / np.maximum(high - low, 1) - 0.5
-    sides = [WORDS[axis][int(at > 0)] for axis, at in enumerate(share) if abs(at) > NEAR_MIDDLE]
-    words = " ".join(sides) if drawings.middle[0].edges else ""
+    names = WORDS if drawings.middle[0].edges else PICTURE_WORDS
+    sides = [names[axis][int(at > 0)] for axis, at in enumerate(share) if abs(at) > NEAR_MIDDLE]
     labels = drawings.view.fixed_labels
     label = 0 if labels is None else int(_ras(drawings, labels.tensor)[0][tuple(np.rint(voxel).astype(int))])
     inside_label = f" in label {drawings.view.label_name(label)}" if label else ""
-    return (words or "near the middle") + inside_label
+    return (" ".join(sides) or "near the middle") + inside_label
 
 
 def picture_of(drawings: Drawings, place: Place) -> tuple[np.ndarray, np.ndarray | None]:

@@ -241,7 +241,7 @@
       context.fillStyle = "#fff";
       context.fillRect(x, 0, Math.max(1, Math.round(devicePixelRatio)), height);
       context.beginPath();
-      context.arc(x, height - 14 * devicePixelRatio, 6 * devicePixelRatio, 0, 7);
+      context.arc(x, 0.8 * height, 5 * devicePixelRatio, 0, 7);
       context.fill();
       title += " | " + word(back).toLowerCase();
     }
