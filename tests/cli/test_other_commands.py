@@ -26,6 +26,8 @@ OPTIONS = {
     "apply": "--image --to --out --interpolation --inverse --points --lps",
     "jacobian": "--to --out --log",
     "info": "FILE",
+    "report": "--out --title --volume --overwrite",
+    "figure": "differences methods grids fields overlay sequence",
     "demo": "--out",
 }
 

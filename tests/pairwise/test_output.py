@@ -10,7 +10,7 @@ import phantoms
 import pullback as pb
 from pullback.pairwise import output
 
-ALWAYS = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html"}
+ALWAYS = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html", "thumbnail.jpg"}
 KEYS = {
     "pullback",
     "command",

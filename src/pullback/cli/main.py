@@ -1,4 +1,4 @@
-"""The command line: ``pullback register | apply | jacobian | info | demo``.
+"""The command line: ``pullback register | apply | jacobian | info | report | figure | demo``.
 
 Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own
 verdict, 130 interrupted. Each error is one line on standard error.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, demo, info, jacobian, register, report
+from pullback.cli import apply, demo, figure, info, jacobian, register, report
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -48,6 +48,7 @@ app.command("apply")(apply.command)
 app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
 app.command("report")(report.command)
+app.add_typer(figure.app, name="figure")
 app.command("demo")(demo.command)
 
 

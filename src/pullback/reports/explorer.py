@@ -131,6 +131,7 @@ def _resolution(drawings: Drawings, layout: Layout) -> str:
     whole = max(layout.factors) == 1
     how = "the voxels of the fixed image" if whole else f"means over {TIMES.join(map(str, layout.factors))} voxels"
     note = " The slices are stored in 8 bits with slight loss (JPEG); outlines follow the voxels."
+    note += " For turning volumes in 3-D: pullback report FOLDER --volume."
     return f"Slices of {spacing} mm, {how}.{note}"
 
 

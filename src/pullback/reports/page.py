@@ -4,7 +4,6 @@ import json
 from importlib import resources
 from pathlib import Path
 from string import Template
-from urllib.parse import quote
 
 from pullback.io.atomic import replacing
 from pullback.reports import sections, tables
@@ -90,7 +89,7 @@ def _body(view: RegistrationView, drawings: Drawings, places: list[Place]) -> Ma
     ]
     top = [_masthead(view), tables.verdict_banner(summary), tables.key_numbers(summary), tables.input_notes(view)]
     main = tag("main", pictures, tag("div", details, class_="details"), class_="flat" if drawings.is_2d else None)
-    return escape([tag("header", top), _toolbar(view, drawings, pictures), main])
+    return escape([tag("header", top), _toolbar(drawings, pictures), main])
 
 
 def _masthead(view: RegistrationView) -> Markup:
@@ -108,11 +107,9 @@ def _masthead(view: RegistrationView) -> Markup:
     return tag("div", kicker, heading, tag("dl", roles, class_="roles") if roles else None, class_="masthead")
 
 
-def _toolbar(view: RegistrationView, drawings: Drawings, pictures: list[Markup | None]) -> Markup:
+def _toolbar(drawings: Drawings, pictures: list[Markup | None]) -> Markup:
     absent = {name for name, one in (("places", pictures[0]), ("landmarks", pictures[6])) if one is None}
     links = [tag("a", word, href=f"#{name}") for name, word in LINKS if name not in absent]
-    if view.volume_page is not None:
-        links.append(tag("a", "Volume view", href=quote(view.volume_page)))
     choice = None
     if len(drawings.numbers) > 1:
         shown = [one for one in SLICES if one[0] == "all" or int(one[0]) in drawings.numbers]

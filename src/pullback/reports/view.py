@@ -32,7 +32,6 @@ class RegistrationView:
         before_points: The moving landmarks in the fixed world by the starting alignment.
         warped_points: The moving landmarks in the fixed world by the result.
         label_names: What labels are called.
-        volume_page: Address of the volume view, relative to the report, if there is one.
 
     Raises:
         ValueError: If something does not lie on the fixed grid or points do not correspond.
@@ -52,7 +51,6 @@ class RegistrationView:
     before_points: Points | None = None
     warped_points: Points | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
-    volume_page: str | None = None
 
     def label_name(self, label: int) -> str:
         """The number of a label with its name, if it has one."""

@@ -31,12 +31,8 @@
     viewer.setSliceType(Number(find("layout").value));
     find("layout").addEventListener("change", () => viewer.setSliceType(Number(find("layout").value)));
     find("opacity").addEventListener("input", () => viewer.setOpacity(1, opacity()));
-    find("cut").addEventListener("input", () => {
-      const share = Number(find("cut").value) / 100;
-      viewer.setClipPlane(share === 0 ? [2, 0, 0] : [0.5 - share, 270, 0]);
-    });
     find("load").hidden = true;
-    say("Drag to turn, scroll to move or cut. Grey: fixed. Violet: moving, after.");
+    say("Drag to turn the volume, click or scroll in a slice to move. Grey: fixed. Violet: moving, after.");
     document.documentElement.dataset.ready = "yes";
   };
 
