@@ -5,6 +5,7 @@ messages are JSON, each ended by a zero byte.
 """
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -28,6 +29,8 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 PATIENCE_SECONDS = 90.0
+HIGH = 50
+"""File descriptors from here on do not get in the way of 3 and 4."""
 
 
 def find_browser() -> str | None:
@@ -45,19 +48,18 @@ class Browser:
     def __init__(self, program: str) -> None:
         self.problems: list[str] = []
         self._profile = tempfile.TemporaryDirectory(prefix="pullback-browser-", ignore_cleanup_errors=True)
-        to_browser, self._write = os.pipe()
-        self._read, from_browser = os.pipe()
-        redirect = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+        (to_browser, self._write), (self._read, from_browser) = os.pipe(), os.pipe()
+        ends = [fcntl.fcntl(one, fcntl.F_DUPFD, HIGH) for one in (to_browser, from_browser)]
+        redirect = f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}'
         self._process = subprocess.Popen(
-            ["sh", "-c", redirect, "sh", program, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
-            pass_fds=(to_browser, from_browser),
+            ["bash", "-c", redirect, "bash", program, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
+            pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_browser)
-        os.close(from_browser)
+        for one in (to_browser, from_browser, *ends):
+            os.close(one)
         self._buffer, self._count, self._session = b"", 0, None
-        self._events: list[dict[str, Any]] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):

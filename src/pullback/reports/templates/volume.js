@@ -18,7 +18,7 @@
   const load = async () => {
     if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser has no WebGL 2");
     const script = document.createElement("script");
-    script.textContent = find("niivue").textContent;
+    script.textContent = find("niivue-script").textContent;
     document.head.append(script);
     find("stage").hidden = find("controls").hidden = false;
     const viewer = new niivue.Niivue({
