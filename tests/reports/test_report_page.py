@@ -252,6 +252,16 @@ def test_the_worst_places_are_named(make_view):
     assert page.texts.index("Landmark two") < page.texts.index("Landmark one")
 
 
+def test_levels_are_named_as_register_names_them(make_view, summary):
+    levels = [
+        {"stage": "affine", "level": "40x48x36", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
+        {"stage": "deformable", "level": "1/2", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
+        {"stage": "deformable", "level": "1/1", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
+    ]
+    page = check(render(make_view((12, 9), summary=summary | {"history": levels})))
+    assert {"40 × 48 × 36", "1/2", "full"} <= set(page.texts)
+
+
 def test_a_pair_that_agrees_has_few_places(make_view):
     view = make_view((10, 8, 6), extras=False, summary={})
     still = replace(view, warped=view.fixed, displacement=torch.zeros_like(view.displacement))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.reports.formats import MISSING, finite, lookup, number, sequence
+from pullback.reports.formats import MISSING, TIMES, finite, lookup, number, sequence
 from pullback.reports.markup import Markup, tag
 
 WIDTH, HEIGHT, MARGIN = 1000, 220, 10
@@ -93,8 +93,14 @@ def _stage_chart(stage: str, levels: list[Mapping[str, Any]], similarity: str) -
 
 
 def _level_head(level: Mapping[str, Any], num_steps: int) -> Markup:
-    factor = number(level.get("factor"))
-    return tag("span", f"1/{factor}" if factor != "1" else "full", style=f"flex:{num_steps} 1 0")
+    return tag("span", _resolution(level), style=f"flex:{num_steps} 1 0")
+
+
+def _resolution(level: Mapping[str, Any]) -> str:
+    """The level's share of full resolution or, in linear stages, its voxels."""
+    factor = finite(level.get("factor"))
+    text = str(level.get("level") or MISSING) if factor is None else f"1/{number(factor)}"
+    return "full" if text == "1/1" else text.replace("x", f" {TIMES} ")
 
 
 def _bands(counts: list[int]) -> list[Markup]:
@@ -127,7 +133,7 @@ def _level_table(levels: list[Mapping[str, Any]], curves: list[list[float]]) -> 
     rows = [
         tag(
             "tr",
-            tag("td", f"1/{number(level.get('factor'))}" if finite(level.get("factor")) != 1 else "full"),
+            tag("td", _resolution(level)),
             tag("td", number(lookup(level, "steps") or len(curve), 6)),
             tag("td", number(curve[0], 4)),
             tag("td", number(curve[-1], 4)),

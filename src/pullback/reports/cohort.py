@@ -130,7 +130,7 @@ MARKS = (("all", "All marks"), ("none", "Not yet checked"), ("accept", "Accepted
 
 
 def _table(rows: Sequence[Row], columns: Sequence[tuple[str, tuple[str, ...], int]], folder: Path) -> Markup:
-    titles = ["Pair", "Verdict", "Stands out", *(column[0] for column in columns), "Check"]
+    titles = ["Pair", "Verdict", "Stands out", *(column[0] for column in columns)]
     heads = [_head(word, index) for index, word in enumerate(titles)]
     head = tag("tr", tag("th", "Overlay", scope="col"), heads)
     body = [_row(row, place, columns, folder) for place, row in enumerate(rows)]
@@ -139,8 +139,6 @@ def _table(rows: Sequence[Row], columns: Sequence[tuple[str, tuple[str, ...], in
 
 
 def _head(word: str, index: int) -> Markup:
-    if word == "Check":
-        return tag("th", word, scope="col")
     button = tag("button", word, type="button", data_column=index)
     return tag("th", button, scope="col", class_="text" if index < 2 else None)
 
@@ -164,7 +162,6 @@ def _row(row: Row, place: int, columns: Sequence[tuple[str, tuple[str, ...], int
         verdict,
         _score_cell(row.score),
         cells,
-        tag("td", _check(name), class_="check"),
         id=f"row-{place}",
         tabindex=-1,
         data_verdict=row.verdict,
@@ -184,7 +181,15 @@ def _pair_cell(row: Row, name: str, folder: Path) -> Markup:
         if all(images) and images
         else None
     )
-    return tag("td", title, pair, tag("div", name_of(row.folder), class_="path"), data_value=name, class_="text pair")
+    return tag(
+        "td",
+        title,
+        pair,
+        tag("div", name_of(row.folder), class_="path"),
+        _check(name),
+        data_value=name,
+        class_="text pair",
+    )
 
 
 def _score_cell(one: Score) -> Markup:

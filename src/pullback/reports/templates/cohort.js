@@ -115,7 +115,7 @@
   });
   const titles = [...table.tHead.rows[0].cells].map((head) => head.textContent);
   for (const row of rows) {
-    [...row.cells].slice(3, -1).forEach((cell, index) => { cell.dataset.title = titles[index + 3]; });
+    [...row.cells].slice(3).forEach((cell, index) => { cell.dataset.title = titles[index + 3]; });
     mark(row, kept[row.dataset.folder]);
   }
   for (const input of document.querySelectorAll(".verdict-box, #marks")) input.addEventListener("change", show);
