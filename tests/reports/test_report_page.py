@@ -11,7 +11,7 @@ import torch
 
 from pullback.data import Image, LabelMap, Points
 from pullback.reports import write_report
-from pullback.reports.formats import number
+from pullback.reports.formats import TIMES, number
 from pullback.reports.page import render
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&"\'\u202e$title{{x}}'
@@ -259,7 +259,7 @@ def test_levels_are_named_as_register_names_them(make_view, summary):
         {"stage": "deformable", "level": "1/1", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
     ]
     page = check(render(make_view((12, 9), summary=summary | {"history": levels})))
-    assert {"40 × 48 × 36", "1/2", "full"} <= set(page.texts)
+    assert {f"40 {TIMES} 48 {TIMES} 36", "1/2", "full"} <= set(page.texts)
 
 
 def test_a_pair_that_agrees_has_few_places(make_view):
