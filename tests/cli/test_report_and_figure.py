@@ -86,7 +86,7 @@ def test_report_does_not_replace_unasked(here: Path, capsys):
 
 def with_paths(folder: Path) -> None:
     """As if the images had been read from files."""
-    summary = json.loads((folder / "one" / "result.json").read_text())
+    summary = json.loads((folder / "one" / "result.json").read_text(encoding="utf-8"))
     for side in ("fixed", "moving"):
         summary[side]["path"] = str(folder / f"{side}.nii.gz")
     (folder / "one" / "result.json").write_text(json.dumps(summary))

@@ -75,7 +75,7 @@ def test_outliers_come_first(make_folder, tmp_path):
     assert [row.verdict for row in rows[:4]] == ["unreadable", "failed", "doubtful", "good"]
     assert rows[3].folder == odd
     write_cohort(tmp_path / "cohort.html", rows)
-    page = Page((tmp_path / "cohort.html").read_text())
+    page = Page((tmp_path / "cohort.html").read_text(encoding="utf-8"))
     assert rows_of(page)[:4] == ["broken", "failed", "doubtful", "odd"]
     assert len(page.of("img")) == len(rows)
     assert "good0/report.html" in [link["href"] for link in page.of("a")]
@@ -100,7 +100,7 @@ def test_odd_verdicts_are_unknown_or_unreadable(make_folder, tmp_path, value):
     rows = read_rows([make_folder("one", verdict=value)])
     assert rows[0].verdict in ("unknown", "unreadable")
     write_cohort(tmp_path / "cohort.html", rows)
-    Page((tmp_path / "cohort.html").read_text())
+    Page((tmp_path / "cohort.html").read_text(encoding="utf-8"))
 
 
 def test_names_from_outside_stay_text(make_folder, tmp_path):
@@ -109,7 +109,7 @@ def test_names_from_outside_stay_text(make_folder, tmp_path):
         name, fixed={"name": EVIL}, moving={"name": EVIL}, verdict={"value": "failed", "reasons": [EVIL]}
     )
     write_cohort(tmp_path / "cohort.html", read_rows([folder]), title=EVIL)
-    text = (tmp_path / "cohort.html").read_text()
+    text = (tmp_path / "cohort.html").read_text(encoding="utf-8")
     page = Page(text)
     assert "<script>alert" not in text
     assert len(page.of("script")) == 1
@@ -123,13 +123,13 @@ def test_a_thumbnail_that_is_none_is_left_out(make_folder, tmp_path):
     (folders[1] / "thumbnail.jpg").write_text("<svg onload=alert(1)>")
     (folders[2] / "thumbnail.jpg").write_bytes(b"\xff\xd8\xff" + bytes(300_000))
     write_cohort(tmp_path / "cohort.html", read_rows(folders))
-    page = Page((tmp_path / "cohort.html").read_text())
+    page = Page((tmp_path / "cohort.html").read_text(encoding="utf-8"))
     assert page.of("img") == []
 
 
 def test_no_registration_at_all(tmp_path):
     write_cohort(tmp_path / "cohort.html", read_rows([]))
-    assert "No registrations." in Page((tmp_path / "cohort.html").read_text()).texts
+    assert "No registrations." in Page((tmp_path / "cohort.html").read_text(encoding="utf-8")).texts
 
 
 def test_five_hundred_are_quick_and_small(make_folder, tmp_path):
