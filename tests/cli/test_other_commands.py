@@ -33,6 +33,8 @@ OPTIONS = {
     ),
     "compare": "--out --name --measure --initial --plot --plot-format --published --quiet --overwrite",
     "submission": "--transforms --out --split --quiet --overwrite",
+    "report": "--out --title --volume --overwrite",
+    "figure": "differences methods grids fields overlay sequence",
     "demo": "--out",
 }
 

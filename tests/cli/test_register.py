@@ -22,7 +22,7 @@ from pullback.pairwise import output
 from pullback.registration.verdict import Verdict
 from pullback.transforms import Affine, DisplacementField, identity
 
-FILES = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html"}
+FILES = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html", "thumbnail.jpg"}
 QUICK = ["--model", "rigid", "--initial", "header", "--threads", "1"]
 
 

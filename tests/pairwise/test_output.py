@@ -13,7 +13,7 @@ from pullback.io.formats import Written
 from pullback.pairwise import output
 from pullback.transforms import Translation
 
-ALWAYS = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html"}
+ALWAYS = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html", "thumbnail.jpg"}
 KEYS = {
     "pullback",
     "command",

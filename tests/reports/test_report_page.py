@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pullback.data import Image, Points
+from pullback.data import Image, LabelMap, Points
 from pullback.reports import write_report
-from pullback.reports.formats import number
+from pullback.reports.formats import TIMES, number
 from pullback.reports.page import render
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&"\'\u202e$title{{x}}'
@@ -79,7 +79,7 @@ def check(text: str) -> Page:
     assert len(page.ids) == len(set(page.ids))
     targets = [attributes["href"][1:] for attributes in page.of("a")]
     assert set(targets) <= set(page.ids)
-    assert len(page.of("script")) == 2
+    assert len(page.of("script")) == 2 + ("volumes" in page.ids)
     assert len(page.of("h1")) == 1
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", page.text)
     return page
@@ -212,7 +212,8 @@ def test_differences_between_contrasts_are_not_shown(make_view, summary):
     summary["similarity"] = {"name": "mi", "before": 0.1, "after": 0.2}
     with_mi, with_lncc = (check(render(make_view((12, 9), summary=one))) for one in (summary, None))
     assert "different contrast" in with_mi.text
-    assert len(with_mi.of("img")) == len(with_lncc.of("img")) - 2
+    drawn = [sum("ifference" in image["alt"] for image in page.of("img")) for page in (with_mi, with_lncc)]
+    assert drawn[0] == 0 < drawn[1]
 
 
 def test_photographs_and_other_channels(make_view):
@@ -226,6 +227,45 @@ def test_labels_of_one_image_alone_are_no_comparison(make_view):
     view = replace(make_view((14, 11)), before_labels=None, warped_labels=None)
     assert "Edges" in check(render(view)).texts
     assert "Label outlines" in check(render(make_view((14, 11)))).texts
+
+
+def test_volumes_are_there_to_be_cut_in_3d_only(make_view):
+    text = render(make_view((24, 30, 20)))
+    data = json.loads(re.search(r'id="volumes">(.*?)</script>', text, re.DOTALL)[1])
+    assert data["shape"] == [24, 30, 20]
+    assert set(data["pictures"]) == {
+        *("fixed", "before", "warped", "jacobian", "fixed_labels", "before_labels", "warped_labels")
+    }
+    assert data["points"]["names"] == ["one", "two"]
+    assert len(data["places"]) == len(re.findall("data-place=", text))
+    assert "volumes" not in Page(render(make_view((12, 9)))).ids
+
+
+def test_the_worst_places_are_named(make_view):
+    view = make_view((24, 30, 20))
+    moved = Points(view.fixed_points.coordinates + torch.tensor([[0.0, 0, 0], [3.0, 0, 0]]), names=["one", "two"])
+    shifted = LabelMap(view.fixed_labels.tensor.roll(2, 1), view.fixed.grid)
+    view = replace(view, warped_points=moved, warped_labels=shifted, summary={}, label_names={1: "<core>"})
+    page = check(render(view))
+    for shown in ("Label 1 <core>", "Landmark two", "3 mm apart", "Folded"):
+        assert shown in page.texts
+    assert page.texts.index("Landmark two") < page.texts.index("Landmark one")
+
+
+def test_levels_are_named_as_register_names_them(make_view, summary):
+    levels = [
+        {"stage": "affine", "level": "40x48x36", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
+        {"stage": "deformable", "level": "1/2", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
+        {"stage": "deformable", "level": "1/1", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},
+    ]
+    page = check(render(make_view((12, 9), summary=summary | {"history": levels})))
+    assert {f"40 {TIMES} 48 {TIMES} 36", "1/2", "full"} <= set(page.texts)
+
+
+def test_a_pair_that_agrees_has_few_places(make_view):
+    view = make_view((10, 8, 6), extras=False, summary={})
+    still = replace(view, warped=view.fixed, displacement=torch.zeros_like(view.displacement))
+    assert "places" not in check(render(still)).ids
 
 
 @pytest.mark.usefixtures("full_size")

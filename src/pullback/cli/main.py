@@ -16,10 +16,12 @@ from pullback.cli import (
     convert,
     demo,
     evaluate,
+    figure,
     info,
     invert,
     jacobian,
     register,
+    report,
     submission,
 )
 from pullback.cli.words import spread_initial
@@ -65,6 +67,8 @@ app.command("info")(info.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("submission")(submission.command)
+app.command("report")(report.command)
+app.add_typer(figure.app, name="figure")
 app.command("demo")(demo.command)
 
 

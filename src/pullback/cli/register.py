@@ -51,8 +51,8 @@ def command(
     """Register MOVING to FIXED.
 
     Writes into the directory: warped.nii.gz (moving on the fixed grid), fixed_to_moving.h5 and moving_to_fixed.h5 (ITK
-    composite transforms), result.json (all numbers) and report.html. The verdict is good, doubtful or failed; failed
-    leaves with exit status 3.
+    composite transforms), result.json (all numbers), report.html and thumbnail.jpg. The verdict is good,
+    doubtful or failed; failed leaves with exit status 3.
     """
     check_directory(out, overwrite=overwrite)
     with progress(quiet=quiet) as on_progress:

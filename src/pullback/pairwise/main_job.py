@@ -68,9 +68,10 @@ class Registration:
         return warp(voxels, self.fixed_to_moving, onto=self.pair.fixed.grid, interpolation=interpolation)
 
     def save(self, directory: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
-        """Write the warped image, both transforms, ``result.json`` and ``report.html`` into a directory.
+        """Write the warped image, both transforms, ``result.json``, ``report.html`` and ``thumbnail.jpg``.
 
-        All files appear together at the end; if anything fails, none does.
+        The thumbnail is for pages of many registrations (``pullback report``). All files appear together at the end; if
+        anything fails, none does.
 
         Args:
             directory: Where.

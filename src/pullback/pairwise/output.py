@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pullback.io import write_image, write_transform
 from pullback.io.verify import read_back_mm
 from pullback.pairwise.summary import peak_memory_mb, summarise, view_of
-from pullback.reports import write_report
+from pullback.reports import write_report, write_thumbnail
 from pullback.transforms import warp
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ FILES = (
     "moving_to_fixed.h5",
     "result.json",
     "report.html",
+    "thumbnail.jpg",
 )
 
 
@@ -79,7 +80,9 @@ def _write_all(registration: "Registration", folder: Path, verify: bool) -> None
     summary = summarise(registration) | read_back
     summary["timings_seconds"]["total"] = round(sum(result.seconds.values()), 3)
     start = time.perf_counter()
-    write_report(folder / "report.html", view_of(registration, summary, warped))
+    view = view_of(registration, summary, warped)
+    write_report(folder / "report.html", view)
+    write_thumbnail(folder / "thumbnail.jpg", view)
     timings = summary["timings_seconds"]
     timings["report"] = round(time.perf_counter() - start, 3)
     timings["total"] = round(timings["total"] + timings["report"], 3)

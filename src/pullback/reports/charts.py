@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pullback.reports.formats import finite, lookup, number, sequence
+from pullback.reports.formats import MISSING, TIMES, finite, lookup, number, sequence
 from pullback.reports.markup import Markup, tag
 
 WIDTH, HEIGHT, MARGIN = 1000, 220, 10
+JACOBIAN_RANGE, NUM_BINS = (0.25, 4.0), 80
+JACOBIAN_TICKS = ("1/4", "1/2", "1", "2", "4")
 MOST_POINTS = 300
 """Points drawn per level; longer histories are thinned."""
 
@@ -21,10 +23,49 @@ def history_charts(history: Iterable[Any], similarity: str) -> list[Markup]:
     return [_stage_chart(stage, group, similarity) for stage, group in stages]
 
 
-def bar(share: float, kind: str = "") -> Markup:
-    """A horizontal bar from 0 to 1."""
-    width = 100.0 * min(max(share, 0.0), 1.0)
-    return tag("span", tag("i", style=f"width:{width:.2f}%"), class_=f"meter {kind}".strip(), aria_hidden="true")
+def bar(share: float, mark: float | None = None) -> Markup:
+    """A horizontal bar from 0 to 1, with a mark at another value."""
+    width, place = (None if one is None else 100.0 * min(max(one, 0.0), 1.0) for one in (share, mark))
+    tick = None if place is None else tag("b", style=f"left:{place:.2f}%")
+    return tag("span", tag("i", style=f"width:{width:.2f}%"), tick, class_="meter", aria_hidden="true")
+
+
+def jacobian_histogram(values: np.ndarray) -> Markup:
+    """How often which Jacobian occurs, on a logarithmic axis; what is folded is counted beside it.
+
+    Args:
+        values: ``(N,)`` determinants, NaN counted as folded.
+    """
+    folded = int(np.count_nonzero(~(values > 0)))
+    logarithm = np.log2(np.clip(values[values > 0].astype(np.float64), *JACOBIAN_RANGE))
+    counts, _ = np.histogram(logarithm, NUM_BINS, np.log2(JACOBIAN_RANGE))
+    highest, width = max(int(counts.max()), 1), WIDTH / NUM_BINS
+    bars = [
+        tag("rect", x=f"{width * at:.1f}", y=f"{HEIGHT * (1 - count / highest):.1f}", width=f"{width:.1f}",
+            height=f"{HEIGHT * count / highest:.1f}")
+        for at, count in enumerate(counts.tolist()) if count
+    ]  # fmt: skip
+    middle = tag("path", d=f"M{WIDTH / 2} 0V{HEIGHT}", class_="one")
+    median = number(2.0 ** float(np.median(logarithm))) if logarithm.size else MISSING
+    percent = 100.0 * folded / max(values.size, 1)
+    note = f"Median {median}; {folded} of {values.size} voxels at or below 0 ({number(percent, 2)} %)."
+    plot = tag(
+        "svg",
+        tag("g", bars, class_="bars"),
+        middle,
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=f"Histogram of the Jacobian. {note}",
+    )
+    ticks = tag("div", [tag("span", word) for word in JACOBIAN_TICKS], class_="ticks")
+    return tag(
+        "figure",
+        tag("figcaption", "Histogram of the Jacobian over the fixed object, logarithmic"),
+        tag("div", plot, ticks, class_="plot"),
+        tag("p", note + " The outer bins hold what lies beyond them.", class_="quiet"),
+        class_="history histogram",
+    )
 
 
 def _values(level: Mapping[str, Any]) -> list[float]:
@@ -52,8 +93,14 @@ def _stage_chart(stage: str, levels: list[Mapping[str, Any]], similarity: str) -
 
 
 def _level_head(level: Mapping[str, Any], num_steps: int) -> Markup:
-    factor = number(level.get("factor"))
-    return tag("span", f"1/{factor}" if factor != "1" else "full", style=f"flex:{num_steps} 1 0")
+    return tag("span", _resolution(level), style=f"flex:{num_steps} 1 0")
+
+
+def _resolution(level: Mapping[str, Any]) -> str:
+    """The level's share of full resolution or, in linear stages, its voxels."""
+    factor = finite(level.get("factor"))
+    text = str(level.get("level") or MISSING) if factor is None else f"1/{number(factor)}"
+    return "full" if text == "1/1" else text.replace("x", f" {TIMES} ")
 
 
 def _bands(counts: list[int]) -> list[Markup]:
@@ -86,7 +133,7 @@ def _level_table(levels: list[Mapping[str, Any]], curves: list[list[float]]) -> 
     rows = [
         tag(
             "tr",
-            tag("td", f"1/{number(level.get('factor'))}" if finite(level.get("factor")) != 1 else "full"),
+            tag("td", _resolution(level)),
             tag("td", number(lookup(level, "steps") or len(curve), 6)),
             tag("td", number(curve[0], 4)),
             tag("td", number(curve[-1], 4)),

@@ -5,11 +5,14 @@ from functools import cached_property
 import numpy as np
 
 from pullback.data import Image, LabelMap
+from pullback.reports.formats import lookup
 from pullback.reports.intensities import grey, is_photograph, window_of
 from pullback.reports.overlays import edges_of, label_edges, legible_sigma
-from pullback.reports.slices import MIDDLE, Plane, choose_planes
+from pullback.reports.slices import FOREGROUND_LEVEL, MIDDLE, Plane, choose_planes, ras_array
 from pullback.reports.view import RegistrationView
+from pullback.space import Grid
 
+DIFFERENT_CONTRAST = ("mi", "nmi", "mutual_information", "mutualinformation", "mind")
 SIDES = ("fixed", "before", "warped")
 
 
@@ -22,8 +25,9 @@ class Drawings:
         moving = window_of(view.moving)
         if moving.low == moving.high:
             moving = window_of(view.warped)
-        self._windows = {"fixed": window_of(view.fixed), "before": moving, "warped": moving}
+        self.windows = {"fixed": window_of(view.fixed), "before": moving, "warped": moving}
         self._levels: dict[tuple[str, Plane], np.ndarray] = {}
+        self._volumes: dict[str, np.ndarray] = {}
         self._sigmas: dict[Plane, float] = {}
         self._edges: dict[tuple[str, Plane], np.ndarray] = {}
 
@@ -47,6 +51,12 @@ class Drawings:
         return self.planes_of(MIDDLE)
 
     @cached_property
+    def foreground(self) -> np.ndarray:
+        """Boolean ``(I, J[, K])`` in RAS order: where the fixed image is above its background; else everywhere."""
+        inside = self.grey_volume("fixed") > FOREGROUND_LEVEL
+        return inside if inside.any() else np.ones_like(inside)
+
+    @cached_property
     def is_linear(self) -> bool:
         """Whether the result has no deformable part."""
         return not bool(self.view.displacement.any())
@@ -57,13 +67,33 @@ class Drawings:
         moving = (self.view.before_labels, self.view.warped_labels)
         return self.view.fixed_labels is not None and any(labels is not None for labels in moving)
 
+    @property
+    def same_contrast(self) -> bool:
+        """Whether equal tissue has equal brightness in both images, as far as the similarity tells."""
+        name = str(lookup(self.view.summary, "similarity", "name") or "")
+        return name.lower() not in DIFFERENT_CONTRAST
+
+    @property
+    def ras_grid(self) -> Grid:
+        """The fixed grid in RAS order."""
+        return self.planes[0].grid
+
+    def grey_volume(self, side: str) -> np.ndarray:
+        """``(I, J[, K])`` in RAS order and [0, 1]: the whole image of one side."""
+        if side not in self._volumes:
+            image: Image = getattr(self.view, side)
+            voxels = ras_array(image.tensor, self.planes[0].reorientation)
+            values = grey(np.nan_to_num(voxels, posinf=0.0, neginf=0.0), image)
+            self._volumes[side] = self.windows[side].scale(values)
+        return self._volumes[side]
+
     def levels(self, side: str, plane: Plane) -> np.ndarray:
         """``(rows, columns)`` in [0, 1] of ``fixed``, ``before`` or ``warped``."""
         key = (side, plane)
         if key not in self._levels:
             image: Image = getattr(self.view, side)
             voxels = np.nan_to_num(plane.cut(image.tensor), posinf=0.0, neginf=0.0)
-            self._levels[key] = np.clip(plane.resize(self._windows[side].scale(grey(voxels, image))), 0.0, 1.0)
+            self._levels[key] = np.clip(plane.resize(self.windows[side].scale(grey(voxels, image))), 0.0, 1.0)
         return self._levels[key]
 
     def picture(self, side: str, plane: Plane) -> np.ndarray:
@@ -71,7 +101,7 @@ class Drawings:
         image: Image = getattr(self.view, side)
         if not is_photograph(image):
             return self.levels(side, plane)
-        colours = plane.resize(self._windows[side].scale(plane.cut(image.tensor)))
+        colours = plane.resize(self.windows[side].scale(plane.cut(image.tensor)))
         return np.clip(np.moveaxis(colours, 0, -1), 0.0, 1.0)
 
     def outlines(self, side: str, plane: Plane) -> np.ndarray | None:

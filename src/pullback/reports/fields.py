@@ -1,5 +1,7 @@
 """What the transform does to space: the warped grid, the change of volume, the length of the way."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.ndimage
 from torch import Tensor
@@ -40,18 +42,28 @@ def grid_path(displacement: Tensor, plane: Plane, spacing_mm: float) -> str:
     Lines of constant fixed coordinates are drawn where the transform takes them: at ``x + displacement(x)``. The part
     of the displacement across the slice is not drawn.
     """
-    moved = _voxel_displacement(displacement, plane)
+    lines = grid_lines(plane.section(displacement), plane, spacing_mm)
+    return "".join(_path(plane.to_pixels(line)) for line in lines)
+
+
+def grid_lines(section: np.ndarray, plane: Plane, spacing_mm: float) -> Iterator[np.ndarray]:
+    """The lines of the deformed grid of one slice, each ``(N, 2)`` voxels along width and height in RAS order.
+
+    Args:
+        section: Displacement ``(D, width, height)`` in mm at the voxels of the slice.
+        plane: The slice.
+        spacing_mm: Distance between lines.
+    """
+    moved = _voxel_displacement(section, plane)
     counts = moved.shape[1:]
     spacing = [float(plane.grid.spacing_mm[axis]) for axis in plane.axes[:2]]
-    lines = []
     for constant in (0, 1):
         along = np.linspace(0, counts[1 - constant] - 1, min(counts[1 - constant], MOST_POINTS))
         for position in _line_positions(counts[constant], spacing_mm / spacing[constant]):
             line = np.empty((len(along), 2))
             line[:, constant], line[:, 1 - constant] = position, along
             shift = [scipy.ndimage.map_coordinates(one, line.T, order=1, mode="nearest") for one in moved]
-            lines.append(_path(plane.to_pixels(line + np.stack(shift, axis=-1))))
-    return "".join(lines)
+            yield line + np.stack(shift, axis=-1)
 
 
 def log_jacobian(jacobian: Tensor, plane: Plane) -> np.ndarray:
@@ -97,9 +109,9 @@ def magnitude_map(length_mm: np.ndarray, limit_mm: float) -> np.ndarray:
     return colour_map(SEQUENTIAL, 2.0 * length_mm / limit_mm - 1.0)
 
 
-def _voxel_displacement(displacement: Tensor, plane: Plane) -> np.ndarray:
-    """The slice of the displacement along width and height in voxels, RAS order."""
-    section = np.nan_to_num(plane.section(displacement).astype(np.float64), posinf=0.0, neginf=0.0)
+def _voxel_displacement(section: np.ndarray, plane: Plane) -> np.ndarray:
+    """The displacement of a slice along width and height in voxels, RAS order."""
+    section = np.nan_to_num(section.astype(np.float64), posinf=0.0, neginf=0.0)
     linear = plane.grid.world_to_voxel[:-1, :-1].numpy()[list(plane.axes[:2])]
     return np.einsum("ij,jhv->ihv", linear, section)
 

@@ -57,6 +57,16 @@ def name_of(text: Any) -> Markup:
     return tag("bdi", text)
 
 
+def json_for_script(text: str) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def json_script(identity: str, text: str) -> Markup:
+    """An element that holds JSON for the page's script."""
+    return Markup(f'<script type="application/json" id="{identity}">{json_for_script(text)}</script>')
+
+
 def jpeg(pixels: np.ndarray, *, fine_colour: bool = False) -> str:
     """A data URI of uint8 ``(rows, columns[, 3])``; `fine_colour` where lines differ in colour, not in brightness."""
     subsampling = FULL_COLOUR if fine_colour else HALF_COLOUR
@@ -70,6 +80,11 @@ def palette_png(indices: np.ndarray, colours: Sequence[Sequence[float]]) -> str:
     image = PIL.Image.fromarray(indices.astype(np.uint8))
     image.putpalette([0, 0, 0, *(round(255 * level) for colour in colours for level in colour)])
     return _data_uri(image, "png", transparency=0, bits=2, optimize=True)
+
+
+def plain_png(pixels: np.ndarray) -> str:
+    """A data URI of uint8 ``(rows, columns[, 3])`` without loss."""
+    return _data_uri(PIL.Image.fromarray(np.ascontiguousarray(pixels)), "png")
 
 
 def to_bytes(levels: np.ndarray) -> np.ndarray:

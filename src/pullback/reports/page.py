@@ -7,12 +7,18 @@ from string import Template
 
 from pullback.io.atomic import replacing
 from pullback.reports import sections, tables
+from pullback.reports.cards import worst_places
+from pullback.reports.deformation import deformation
 from pullback.reports.drawings import Drawings
+from pullback.reports.explorer import explorer
+from pullback.reports.explorer import volumes as explorer_volumes
 from pullback.reports.formats import lookup, plain, words
-from pullback.reports.markup import Markup, escape, name_of, tag
+from pullback.reports.markup import Markup, escape, json_for_script, json_script, name_of, tag
+from pullback.reports.places import Place, find_places
 from pullback.reports.view import RegistrationView
 
 LINKS = (
+    ("places", "Look first"),
     ("compare", "Compare"),
     ("overlay", "Overlay"),
     ("checkerboard", "Checkerboard"),
@@ -47,38 +53,43 @@ def write_report(path: str | Path, view: RegistrationView) -> None:
 def render(view: RegistrationView) -> str:
     """The text of the page."""
     fixed, moving = view.fixed.name, view.moving.name
-    return Template(_template("page.html")).substitute(
+    drawings = Drawings(view)
+    places = find_places(drawings)
+    volumes = explorer_volumes(drawings, places)
+    return Template(template("page.html")).substitute(
         title=escape(f"{fixed} \N{LEFTWARDS ARROW} {moving}"),
-        style=_template("page.css"),
-        script=_template("page.js"),
-        body=_body(view),
-        data=_json_for_script(view),
+        style=template("page.css"),
+        script=template("page.js") + (template("explorer.js") if volumes is not None else ""),
+        body=_body(view, drawings, places),
+        data=json_for_script(json.dumps(plain(view.summary))),
+        volumes="" if volumes is None else json_script("volumes", volumes),
     )
 
 
-def _body(view: RegistrationView) -> Markup:
-    drawings, summary = Drawings(view), view.summary
+def _body(view: RegistrationView, drawings: Drawings, places: list[Place]) -> Markup:
+    summary = view.summary
     pictures = [
-        sections.compare(drawings),
+        worst_places(drawings, places),
+        sections.compare(drawings, explorer(drawings)),
         sections.overlay(drawings),
         sections.checkerboard(drawings),
         sections.contours(drawings),
         sections.difference(drawings),
         sections.landmarks(drawings),
-        sections.deformation(drawings),
+        deformation(drawings),
     ]
     details = [
         tables.inputs(view),
         tables.initialisation(summary),
         tables.history(summary),
-        tables.dice_table(summary),
+        tables.dice_table(view),
         tables.timings(summary),
         tables.settings(summary),
         _raw(view),
     ]
     top = [_masthead(view), tables.verdict_banner(summary), tables.key_numbers(summary), tables.input_notes(view)]
     main = tag("main", pictures, tag("div", details, class_="details"), class_="flat" if drawings.is_2d else None)
-    return escape([tag("header", top), _toolbar(drawings, landmarks=pictures[5] is not None), main])
+    return escape([tag("header", top), _toolbar(drawings, pictures), main])
 
 
 def _masthead(view: RegistrationView) -> Markup:
@@ -96,8 +107,9 @@ def _masthead(view: RegistrationView) -> Markup:
     return tag("div", kicker, heading, tag("dl", roles, class_="roles") if roles else None, class_="masthead")
 
 
-def _toolbar(drawings: Drawings, *, landmarks: bool) -> Markup:
-    links = [tag("a", word, href=f"#{name}") for name, word in LINKS if name != "landmarks" or landmarks]
+def _toolbar(drawings: Drawings, pictures: list[Markup | None]) -> Markup:
+    absent = {name for name, one in (("places", pictures[0]), ("landmarks", pictures[6])) if one is None}
+    links = [tag("a", word, href=f"#{name}") for name, word in LINKS if name not in absent]
     choice = None
     if len(drawings.numbers) > 1:
         shown = [one for one in SLICES if one[0] == "all" or int(one[0]) in drawings.numbers]
@@ -110,11 +122,6 @@ def _raw(view: RegistrationView) -> Markup:
     return tag("details", tag("summary", "result.json"), tag("pre", text, tabindex=0), class_="raw")
 
 
-def _json_for_script(view: RegistrationView) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(plain(view.summary))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a file that a page is made of."""
     return resources.files("pullback.reports").joinpath("templates", name).read_text(encoding="utf-8")

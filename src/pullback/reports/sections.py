@@ -4,29 +4,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from pullback.data import Points
-from pullback.reports import fields, overlays
-from pullback.reports.colours import DIVERGING, SEQUENTIAL, css_gradient
+from pullback.reports import overlays
+from pullback.reports.colours import DIVERGING, css_gradient
 from pullback.reports.drawings import Drawings
 from pullback.reports.formats import lookup, number
-from pullback.reports.markup import Markup, jpeg, name_of, palette_png, tag, to_bytes
+from pullback.reports.markup import Markup, jpeg, palette_png, tag, to_bytes
 from pullback.reports.slices import MIDDLE, Plane
 
 STATES = (("before", "Before"), ("warped", "After"))
-DIFFERENT_CONTRAST = ("mi", "nmi", "mutual_information", "mutualinformation", "mind")
 COLOURS = (
     (overlays.FIXED_COLOUR, "fixed"),
     (overlays.MOVING_COLOUR, "moving"),
     (overlays.AGREEMENT_COLOUR, "agree"),
 )
 DIMMED = 0.45
-NUM_WORST = 5
+
+EXPLORER_MODES = ("overlay", "difference")
+"""Views that the movable slices have and the pictures of the page have not."""
 
 
-def compare(drawings: Drawings) -> Markup:
-    """Fixed, before and after in the same place: a slider, a flicker, or side by side."""
+def compare(drawings: Drawings, slices: Markup | None = None) -> Markup:
+    """Fixed, before and after in the same place: a slider, a flicker, or side by side; in 3-D in `slices` that move."""
 
     def layers(plane: Plane) -> list[Markup]:
         pictures = [
@@ -46,7 +46,7 @@ def compare(drawings: Drawings) -> Markup:
         "Compare",
         right="Crossing the line, or flickering, the anatomy stays where it is; only brightness changes.",
         wrong="Edges break at the line, or structures jump, swell or vanish.",
-        body=[_compare_controls(), gallery(drawings, layers, "stack")],
+        body=[_compare_controls(drawings, slices), slices, gallery(drawings, layers, "stack")],
     )
 
 
@@ -63,7 +63,7 @@ def overlay(drawings: Drawings) -> Markup:
     return section(
         "overlay",
         "Overlay",
-        legend=_swatches(*COLOURS),
+        legend=swatches(*COLOURS),
         right="After, the picture is grey; a tint where the two images differ in brightness is no fault.",
         wrong="Green or magenta rims run along edges: there the images do not meet.",
         body=before_and_after(drawings, draw),
@@ -97,16 +97,16 @@ def contours(drawings: Drawings) -> Markup:
             fixed = drawings.outlines("fixed", plane) if what == "labels" else None
             lines = overlays.classify_lines(fixed, drawings.outlines(side, plane))
             alt = f"Outlines of {what}, fixed and {_word(side)}, over the fixed image, {plane.title}"
-            return [picture(drawings.levels("fixed", plane) * 0.8, alt), _drawn(lines, overlays.LINE_COLOURS)]
+            return [picture(drawings.levels("fixed", plane) * 0.8, alt), drawn(lines, overlays.LINE_COLOURS)]
 
         return one
 
     return section(
         "contours",
         "Label outlines" if what == "labels" else "Edges",
-        legend=_swatches(*COLOURS[:2], (overlays.AGREEMENT_COLOUR, "both"))
+        legend=swatches(*COLOURS[:2], (overlays.AGREEMENT_COLOUR, "both"))
         if what == "labels"
-        else _swatches(COLOURS[1]),
+        else swatches(COLOURS[1]),
         right="After, most lines are white: the outlines coincide."
         if what == "labels"
         else "After, the lines of the moving image lie on the edges of the fixed image beneath.",
@@ -119,8 +119,8 @@ def contours(drawings: Drawings) -> Markup:
 
 def difference(drawings: Drawings) -> Markup:
     """Moving minus fixed, before and after, on one scale; a sentence where contrasts differ."""
-    name = str(lookup(drawings.view.summary, "similarity", "name") or "")
-    if name.lower() in DIFFERENT_CONTRAST:
+    if not drawings.same_contrast:
+        name = lookup(drawings.view.summary, "similarity", "name")
         sentence = (
             f"The similarity was {name}, which compares images of different contrast: their difference in brightness "
             "says nothing about the alignment. Judge by the overlay, the checkerboard and the outlines."
@@ -166,24 +166,10 @@ def landmarks(drawings: Drawings) -> Markup | None:
     return section(
         "landmarks",
         "Landmarks",
-        legend=_swatches(*COLOURS[:2]),
+        legend=swatches(*COLOURS[:2]),
         right="After, every magenta dot sits in its green ring." + projected,
         wrong="Lines between ring and dot stay long, or point the same way in one region.",
-        body=[before_and_after(drawings, draw, sides, only_middle=True), _worst_landmarks(drawings)],
-    )
-
-
-def deformation(drawings: Drawings) -> Markup:
-    """The deformed grid, the change of volume, and the length of the displacement."""
-    if drawings.is_linear:
-        sentence = "The result is linear: there is no deformation, and volume changes by the same factor everywhere."
-        return section("deformation", "Deformation", body=tag("p", sentence, class_="quiet"))
-    return section(
-        "deformation",
-        "Deformation",
-        right="Lines bend smoothly, colours change gradually and follow the anatomy.",
-        wrong="Lines cross or bunch up, yellow spots show folding, or the background bends as much as the object.",
-        body=tag("div", _grids(drawings), _jacobians(drawings), _magnitudes(drawings), class_="states"),
+        body=before_and_after(drawings, draw, sides, only_middle=True),
     )
 
 
@@ -260,14 +246,9 @@ def _letters(plane: Plane) -> list[Markup]:
     return [tag("span", letter, class_=f"letter {place}", aria_hidden="true") for letter, place in pairs]
 
 
-def _drawn(lines: np.ndarray, colours: Sequence[Sequence[float]], kind: str = "ink") -> Markup:
+def drawn(lines: np.ndarray, colours: Sequence[Sequence[float]], kind: str = "ink") -> Markup:
     """Lines laid over the picture before them; that one has the text for those who do not see it."""
     return tag("img", src=palette_png(lines, colours), alt="", class_=kind)
-
-
-def _anatomy(drawings: Drawings, plane: Plane) -> Markup:
-    """Faint edges of the fixed image, to find one's way on a map."""
-    return _drawn(drawings.edges("fixed", plane), [(0.8, 0.8, 0.8)], "ink faint")
 
 
 def _advice(word: str, text: str, kind: str) -> Markup:
@@ -278,8 +259,10 @@ def _word(side: str) -> str:
     return "before" if side == "before" else "after"
 
 
-def _compare_controls() -> Markup:
-    modes = (("slider", "Slider"), ("flicker", "Flicker"), ("side", "Side by side"))
+def _compare_controls(drawings: Drawings, slices: Markup | None) -> Markup:
+    modes = [("slider", "Slider"), ("flicker", "Flicker"), ("side", "Side by side")]
+    if slices is not None:
+        modes[2:2] = [("overlay", "Overlay"), *([("difference", "Difference")] if drawings.same_contrast else [])]
     partners = (("before", "Before"), ("warped", "After"))
     cut = tag("label", "Position", tag("input", type="range", id="cut", min=0, max=100, value=50), class_="slider-only")
     return tag(
@@ -294,13 +277,19 @@ def _compare_controls() -> Markup:
 def radios(name: str, legend: str, options: Sequence[tuple[str, str]], chosen: str) -> Markup:
     """A group of radio buttons that reads as one control."""
     buttons = [
-        tag("label", tag("input", type="radio", name=name, value=value, checked=value == chosen), tag("span", word))
+        tag(
+            "label",
+            tag("input", type="radio", name=name, value=value, checked=value == chosen),
+            tag("span", word),
+            class_="explores-only" if value in EXPLORER_MODES else None,
+        )
         for value, word in options
     ]
     return tag("fieldset", tag("legend", legend), tag("div", buttons, class_="segments"), class_=name)
 
 
-def _swatches(*entries: tuple[Sequence[float], str]) -> Markup:
+def swatches(*entries: tuple[Sequence[float], str]) -> Markup:
+    """A legend of flat colours in [0, 1]."""
     return tag(
         "div",
         [
@@ -321,74 +310,3 @@ def _marks(fixed: Points, moving: Points, plane: Plane) -> Markup:
         dots.append(tag("circle", cx=f"{a:.1f}", cy=f"{b:.1f}", r=f"{0.5 * radius:.1f}"))
     shapes = [tag("path", d="".join(lines)), tag("g", rings, class_="rings"), tag("g", dots, class_="dots")]
     return tag("svg", shapes, viewBox=f"0 0 {columns} {rows}", class_="marks", aria_hidden="true")
-
-
-def _worst_landmarks(drawings: Drawings) -> Markup | None:
-    view = drawings.view
-    if view.warped_points is None or len(view.fixed_points) == 0:
-        return None
-    errors = (view.warped_points.coordinates - view.fixed_points.coordinates).norm(dim=1)
-    worst = errors.argsort(descending=True)[:NUM_WORST].tolist()
-    names = view.fixed_points.names or [str(one + 1) for one in range(len(errors))]
-    entries = [
-        [name_of(names[one]), f" ({number(errors[one])} mm)", ", " if one != worst[-1] else "."] for one in worst
-    ]
-    return tag("p", "Farthest apart after: landmarks ", entries, class_="quiet")
-
-
-def _grids(drawings: Drawings) -> Markup:
-    spacing = fields.line_spacing_mm(drawings.planes)
-
-    def draw(plane: Plane) -> list[Markup]:
-        rows, columns = plane.shape_pixels
-        path = tag("path", d=fields.grid_path(drawings.view.displacement, plane, spacing))
-        box = f"0 0 {columns * fields.TENTHS} {rows * fields.TENTHS}"
-        under = picture(drawings.levels("fixed", plane) * DIMMED, f"Deformed grid over the fixed image, {plane.title}")
-        return [under, tag("svg", path, viewBox=box, class_="lines", aria_hidden="true")]
-
-    out_of_plane = "" if drawings.is_2d else " Movement across the slice is not drawn."
-    text = f"Lines of the fixed image {number(spacing)} mm apart, where the deformation takes them.{out_of_plane}"
-    return tag("div", tag("h3", "Grid"), tag("p", text, class_="quiet"), gallery(drawings, draw), class_="state")
-
-
-def _jacobians(drawings: Drawings) -> Markup:
-    jacobian: Tensor = drawings.view.jacobian
-    logarithms = {plane: fields.log_jacobian(jacobian, plane) for plane in drawings.planes}
-    limit = fields.jacobian_limit(list(logarithms.values()))
-
-    def draw(plane: Plane) -> list[Markup]:
-        bad = fields.nonpositive(jacobian, plane)
-        colours = fields.jacobian_map(logarithms[plane], bad, limit)
-        return [picture(colours, f"Jacobian, {plane.title}"), _anatomy(drawings, plane)]
-
-    legend = [
-        gradient(DIVERGING, (f"1/{number(limit)}", "1", number(limit)), "Jacobian, logarithmic"),
-        _swatches((fields.hex_to_rgb(fields.ALARM), "0 or below: folded")),
-    ]
-    text = (
-        "How volume changes from the fixed to the moving image. Blue: the matching region of the moving image is "
-        f"smaller, so it was stretched. Orange: it is larger, so it was squeezed. {_folding(jacobian)}"
-    )
-    head = tag("div", tag("h3", "Change of volume"), tag("div", legend, class_="legends"), class_="head")
-    return tag("div", head, tag("p", text, class_="quiet"), gallery(drawings, draw), class_="state")
-
-
-def _folding(jacobian: Tensor) -> str:
-    """How many voxels are folded, shown or not."""
-    count = int((~(jacobian > 0)).sum())
-    if count == 0:
-        return "No voxel is folded."
-    return f"Of the whole image {count} voxel{' is' if count == 1 else 's are'} folded, on these slices or elsewhere."
-
-
-def _magnitudes(drawings: Drawings) -> Markup:
-    lengths = {plane: fields.magnitude(drawings.view.displacement, plane) for plane in drawings.planes}
-    limit = max(float(np.percentile(one, 99.8)) for one in lengths.values()) or 1.0
-
-    def draw(plane: Plane) -> list[Markup]:
-        colours = fields.magnitude_map(lengths[plane], limit)
-        return [picture(colours, f"Length of the displacement, {plane.title}"), _anatomy(drawings, plane)]
-
-    legend = gradient(SEQUENTIAL, ("0", number(limit / 2, 2), f"{number(limit, 2)} mm"), "length of the displacement")
-    head = tag("div", tag("h3", "Displacement"), legend, class_="head")
-    return tag("div", head, gallery(drawings, draw), class_="state")

@@ -9,12 +9,13 @@ Arrays are turned to RAS by views that copy nothing: all storage orders of an im
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL.Image
 from torch import Tensor
 
+from pullback.checks import check_choice
 from pullback.data import AbstractVoxels, Image
 from pullback.space import Grid, Reorientation, closest_to_ras
 
@@ -146,6 +147,37 @@ def choose_planes(fixed: Image) -> tuple[Plane, ...]:
         for number, index in _slice_indices(fixed, reorientation, axes).items():
             chosen.append(Plane(name, number, index, axes, grid, reorientation, shape_pixels, edges))
     return tuple(chosen)
+
+
+def plane_at(fixed: Image, name: str = "axial", position_mm: float | None = None) -> Plane:
+    """One slice through an image.
+
+    Args:
+        fixed: The image.
+        name: ``axial``, ``coronal`` or ``sagittal``; for 2-D images it is left as it is.
+        position_mm: Where the slice crosses its world axis, in the middle of the picture (default: the middle of the
+            foreground).
+
+    Raises:
+        ValueError: If there is no such plane, or the position lies outside the image.
+    """
+    check_choice("plane", name, tuple(PLANES))
+    middle = {plane.name: plane for plane in choose_planes(fixed) if plane.number == MIDDLE}
+    if fixed.grid.num_dims == 2:
+        if name != "axial" or position_mm is not None:
+            raise ValueError(f"'{fixed.name}' is 2-D and has one slice: leave `plane` and `position_mm` out.")
+        return middle["image"]
+    if name not in middle:
+        raise ValueError(f"'{fixed.name}' is too thin for {name} slices; there are {', '.join(middle)}.")
+    plane = middle[name]
+    if position_mm is None:
+        return plane
+    axis = plane.axes[2]
+    first, last = (replace(plane, index=index).position_mm for index in (0, plane.grid.shape[axis] - 1))
+    if not min(first, last) <= position_mm <= max(first, last):
+        raise ValueError(f"`position_mm` is {position_mm:g}, but {name} slices lie from {first:g} to {last:g} mm.")
+    index = round((position_mm - first) / (last - first) * (plane.grid.shape[axis] - 1)) if last != first else 0
+    return replace(plane, index=index)
 
 
 def ras_array(array: Tensor | np.ndarray, reorientation: Reorientation) -> np.ndarray:

@@ -32,6 +32,9 @@ VERDICTS = {
 }
 UNKNOWN_VERDICT = ("?", "No verdict", "The result was not judged; look at the pictures.")
 ARROW = "\N{RIGHTWARDS ARROW}"
+FEW_LABELS = 12
+"""Up to this many labels the table of their Dice stands open."""
+
 INPUT_ROWS = (
     ("path", "File"),
     ("shape", "Voxels"),
@@ -154,19 +157,22 @@ def history(summary: Summary) -> Markup | None:
     )
 
 
-def dice_table(summary: Summary) -> Markup | None:
-    """Dice per label, the worst first, folded away."""
+def dice_table(view: RegistrationView) -> Markup | None:
+    """Dice per label, the worst first; many are folded away."""
+    summary = view.summary
     per_label = {str(key): value for key, value in mapping(summary, "labels", "per_label").items()}
     if not per_label:
         return None
     order = sorted(per_label, key=lambda label: finite(lookup(per_label, label, "after")) or 0.0)
-    rows = [_dice_row(label, per_label[label]) for label in order]
+    rows = [_dice_row(_label_name(view, label), per_label[label]) for label in order]
     head = tag("tr", [tag("th", word, scope="col") for word in ("Label", "", "Before", "After", "Change")])
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="bars")
     title = tag("summary", f"Dice of {len(order)} labels, lowest first")
     protocol = lookup(summary, "labels", "protocol")
     note = tag("p", words(protocol), class_="quiet") if protocol else None
-    return section("labels", "Labels", body=tag("details", title, note, tag("div", table, class_="scroll tall")))
+    marks = tag("p", "Bars are Dice after registration, from 0 to 1; the thin mark is Dice before.", class_="quiet")
+    folded = tag("details", title, note, marks, tag("div", table, class_="scroll tall"), open=len(order) <= FEW_LABELS)
+    return section("labels", "Labels", body=folded)
 
 
 def settings(summary: Summary) -> Markup | None:
@@ -280,13 +286,17 @@ def _memory_tile(summary: Summary) -> Markup | None:
     return None if finite(peak) is None else _tile("Peak memory", tag("b", memory(peak)))
 
 
+def _label_name(view: RegistrationView, label: str) -> str:
+    return view.label_name(int(label)) if label.lstrip("-").isdecimal() else label
+
+
 def _dice_row(label: str, entry: Any) -> Markup:
     before, after = finite(lookup(entry, "before")), finite(lookup(entry, "after"))
     change = MISSING if before is None or after is None else signed(after - before)
     return tag(
         "tr",
-        tag("th", label, scope="row"),
-        tag("td", bar(after or 0.0), class_="wide"),
+        tag("th", name_of(label), scope="row"),
+        tag("td", bar(after or 0.0, before), class_="wide"),
         tag("td", fixed_point(before)),
         tag("td", fixed_point(after)),
         tag("td", change),

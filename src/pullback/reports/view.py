@@ -31,6 +31,7 @@ class RegistrationView:
         fixed_points: Landmarks of the fixed image, world mm.
         before_points: The moving landmarks in the fixed world by the starting alignment.
         warped_points: The moving landmarks in the fixed world by the result.
+        label_names: What labels are called.
 
     Raises:
         ValueError: If something does not lie on the fixed grid or points do not correspond.
@@ -49,6 +50,12 @@ class RegistrationView:
     fixed_points: Points | None = None
     before_points: Points | None = None
     warped_points: Points | None = None
+    label_names: Mapping[int, str] = field(default_factory=dict)
+
+    def label_name(self, label: int) -> str:
+        """The number of a label with its name, if it has one."""
+        name = self.label_names.get(label)
+        return str(label) if name is None else f"{label} {name}"
 
     def __post_init__(self) -> None:
         for name in ON_THE_FIXED_GRID:

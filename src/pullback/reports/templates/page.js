@@ -16,8 +16,10 @@
     const value = Math.min(100, Math.max(0, percent));
     root.style.setProperty("--cut", value + "%");
     cut.value = value;
+    document.dispatchEvent(new Event("cut"));
   };
   cut.addEventListener("input", () => setCut(Number(cut.value)));
+  document.addEventListener("set-cut", (event) => setCut(event.detail));
   for (const frame of document.querySelectorAll(".stack")) {
     const follow = (event) => {
       if (root.dataset.mode !== "slider" || event.buttons === 0) return;

@@ -1,0 +1,88 @@
+"""A second page with both images as volumes, drawn by NiiVue, which the nilearn package carries.
+
+NiiVue (https://github.com/niivue/niivue, BSD-2) is two megabytes of script; so it stands on a page of its own, and does
+not run until the reader asks for it. Its licence travels with it.
+"""
+
+import base64
+import importlib.util
+import tempfile
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import torch
+
+from pullback.data import Image, LabelMap
+from pullback.io import write_image
+from pullback.io.atomic import replacing
+from pullback.reports.intensities import grey, window_of
+from pullback.reports.markup import escape, json_script, name_of, tag, to_bytes
+from pullback.reports.page import template
+from pullback.reports.slices import ras_array
+from pullback.reports.sprites import layout_of
+
+VOLUME_PAGE = "volume.html"
+SCRIPT = "_assets/js/niivue.umd.js"
+"""Where nilearn 0.14 keeps it, relative to its package."""
+
+
+def write_volume_page(path: str | Path, fixed: Image, warped: Image, *, moving_name: str) -> None:
+    """Write a page on which both images can be turned, cut and laid over each other in 3-D.
+
+    The volumes are stored in 8 bits, and averaged over blocks if they are larger than `sprites.MOST_VOXELS`.
+
+    Args:
+        path: The file to write, usually ``volume.html`` beside the report.
+        fixed: The fixed image.
+        warped: The moving image on the fixed grid.
+        moving_name: What the moving image is called.
+
+    Raises:
+        ValueError: If the images are 2-D or NiiVue is not installed.
+        OSError: If the place cannot be written to or the disk is full.
+    """
+    if fixed.grid.num_dims != 3:
+        raise ValueError(f"A volume view needs 3-D images, but '{fixed.name}' has {fixed.grid.num_dims} dimensions.")
+    names = [name_of(fixed.name), " \N{LEFTWARDS ARROW} ", name_of(moving_name)]
+    data = "".join(json_script(side, f'"{_nifti(image)}"') for side, image in (("fixed", fixed), ("warped", warped)))
+    page = Template(template("volume.html")).substitute(
+        title=escape(f"{fixed.name} \N{LEFTWARDS ARROW} {moving_name}: volumes"),
+        heading=tag("h1", names),
+        style=template("page.css") + template("volume.css"),
+        licence=escape(template("niivue-licence.txt")),
+        data=data,
+        niivue=niivue_script().replace("</script", "<\\/script"),
+        script=template("volume.js"),
+    )
+    with replacing(path) as temporary:
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+
+
+def niivue_script() -> str:
+    """The text of NiiVue.
+
+    Raises:
+        ValueError: If nilearn is missing, or does not carry it.
+    """
+    found = importlib.util.find_spec("nilearn")
+    path = None if found is None or found.origin is None else Path(found.origin).parent / SCRIPT
+    if path is None or not path.is_file():
+        raise ValueError(
+            "The volume view needs NiiVue, which comes inside nilearn 0.14 or newer, and this was not found: "
+            'pip install "pullback[volume]".'
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _nifti(image: Image) -> str:
+    """The image as 8-bit NIfTI in base64, RAS order."""
+    layout = layout_of(image)
+    values = np.nan_to_num(ras_array(image.tensor, layout.reorientation), posinf=0.0, neginf=0.0)
+    levels = to_bytes(layout.average(window_of(image).scale(grey(values, image))))
+    # A label map is written in the smallest type that holds it: one byte a voxel.
+    small = LabelMap(torch.from_numpy(levels.astype(np.int32))[None], layout.grid)
+    with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
+        path = Path(folder) / "image.nii.gz"
+        write_image(path, small)
+        return base64.b64encode(path.read_bytes()).decode("ascii")
