@@ -1,7 +1,7 @@
 """Band-limited resizing: the Fourier series of the samples is cut or continued with zeros.
 
-Per axis this is a product with a real matrix, which for the few lattices of a network is faster on a CPU than transforms
-of the full size, needs no complex numbers, and is differentiable.
+Per axis this is a product with a real matrix: at the sizes of a network faster on a CPU than transforms of the full
+lattice, without complex numbers, and differentiable.
 """
 
 from functools import lru_cache

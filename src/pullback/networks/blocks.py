@@ -63,8 +63,8 @@ class UNet(nn.Module):
         num_levels, rest = divmod(len(encoder), convs_per_level)
         if rest or num_levels < 1 or len(decoder) < len(encoder):
             raise ValueError(
-                f"`encoder` has {len(encoder)} and `decoder` {len(decoder)} widths with {convs_per_level} per level, but "
-                f"whole levels are needed, and at least as many widths in the decoder as in the encoder."
+                f"`encoder` has {len(encoder)} and `decoder` {len(decoder)} widths with {convs_per_level} per "
+                f"level, but whole levels are needed, and at least as many widths in the decoder as in the encoder."
             )
         self.multiple = 2**num_levels
         self.is_half_resolution = is_half_resolution

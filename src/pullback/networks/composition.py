@@ -43,8 +43,3 @@ def exponential(velocity: Tensor, *, num_squarings: int, outside: str = "edge") 
     for _ in range(num_squarings):
         displacement = compose(displacement, displacement, outside=outside)
     return displacement
-
-
-def through_halfway(to_moving: Tensor, to_fixed_inverse: Tensor, *, outside: str = "edge") -> Tensor:
-    """Fixed to moving by way of the space between: first the inverse of half-way to fixed, then half-way to moving."""
-    return compose(to_moving, to_fixed_inverse, outside=outside)

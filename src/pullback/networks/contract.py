@@ -14,6 +14,7 @@ The state holds what a family computes, by these names only:
 ``mean``, ``log_variance``  ``(B, D, *L)``: of a probabilistic family's velocity, on the lattice where it is integrated,
                             in voxels of that lattice
 ``matrix``                  ``(B, D+1, D+1)``: voxel matrix from fixed to moving, of affine families
+``velocities``              list of ``(B, D, *S)``: the velocity of each stage of a cascade, first to last
 ``levels``                  list of ``(B, D, *S)``: what each stage of a cascade or pyramid added, first to last
 ==========================  ==========================================================================================
 
@@ -37,6 +38,7 @@ STATE_NAMES = (
     "mean",
     "log_variance",
     "matrix",
+    "velocities",
     "levels",
 )
 

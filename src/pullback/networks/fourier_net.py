@@ -1,7 +1,7 @@
 """Fourier-Net and Fourier-Net-Diff: a contracting network and a band-limited displacement or velocity.
 
 Paper: Jia et al., Fourier-Net: fast image registration with band-limited deformation, AAAI 2023,
-doi:10.1609/aaai.v37i1.25182. Code: github.com/xi-jia/Fourier-Net (MIT), read at 2024-10-11.
+doi:10.1609/aaai.v37i1.25182. Code: github.com/xi-jia/Fourier-Net, read at 2024-10-11.
 
 The encoder is SYMNet's with PReLU; the decoder stops at a quarter of the resolution, where a last convolution gives a
 patch of samples per component. The patch's Fourier series, continued with zeros, is the field on the full lattice.
@@ -14,28 +14,14 @@ Six layers that the original builds and never calls are not built. The last conv
 network is the identity. The original's numbers are the options `gain`, `unit` and `is_nyquist_paired`.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from pullback.checks import check_positive
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
 from pullback.networks.parametrisation import BandLimited, Velocity
 from pullback.networks.registry import family
-
-
-def encoder_widths(start_channels: int) -> list[tuple[int, int]]:
-    """The widths of SYMNet's encoder, which the Fourier-Nets share."""
-    c = int(check_positive("start_channels", start_channels))
-    return [(c, c), (2 * c, 2 * c), (4 * c, 4 * c), (8 * c, 8 * c), (16 * c, 8 * c)]
-
-
-def decoder_widths(start_channels: int) -> list[tuple[bool, Sequence[int]]]:
-    """The first two upsamplings of SYMNet's decoder."""
-    c = start_channels
-    return [(True, (8 * c, 4 * c)), (True, (4 * c, 2 * c))]
+from pullback.networks.symnet import decoder_widths, encoder_widths
 
 
 class FourierNet(AbstractNetwork):
@@ -52,7 +38,7 @@ class FourierNet(AbstractNetwork):
         head_std: float,
     ) -> None:
         super().__init__(num_dims=num_dims, num_channels=num_channels, multiple=16)
-        widths = encoder_widths(start_channels), decoder_widths(start_channels)
+        widths = encoder_widths(start_channels), decoder_widths(start_channels)[:2]
         self.backbone = EncoderDecoder(num_dims, 2 * num_channels, *widths, nn.PReLU)
         self.head = head(num_dims, self.backbone.num_outputs, num_dims, bias=False, std=head_std)
         self.band = band

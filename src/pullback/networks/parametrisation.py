@@ -1,4 +1,4 @@
-"""What the numbers that come out of a network mean, and how they become a displacement in voxels of the full lattice."""
+"""What the numbers that come out of a network mean, and how they become a displacement of the full lattice."""
 
 from dataclasses import dataclass
 

@@ -119,8 +119,8 @@ def voxelmorph(
     if check_choice("parametrisation", parametrisation, ("velocity", "displacement")) == "displacement":
         if is_bidirectional or is_half_resolution:
             raise ValueError(
-                "`parametrisation` is 'displacement', which gives neither an inverse (`is_bidirectional`) nor a field of "
-                "half the size (`is_half_resolution`); take 'velocity' for those."
+                "`parametrisation` is 'displacement', which gives neither an inverse (`is_bidirectional`) nor a "
+                "field of half the size (`is_half_resolution`); take 'velocity' for those."
             )
         meaning: Displacement | Velocity = Displacement()
     else:
