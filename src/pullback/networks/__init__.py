@@ -9,7 +9,9 @@ from pullback.networks import (
     voxelmorph_probabilistic,
 )
 from pullback.networks.contract import STATE_NAMES, AbstractNetwork, State
-from pullback.networks.padding import run_padded
+from pullback.networks.cost import Cost, measure_cost, num_parameters
+from pullback.networks.importing import import_weights, importable
+from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
@@ -20,12 +22,18 @@ __all__ = [
     "STATE_NAMES",
     "ZOO",
     "AbstractNetwork",
+    "Cost",
     "Family",
     "State",
     "build",
     "family",
     "find",
     "graph_laplacian_kl",
+    "import_weights",
+    "importable",
+    "measure_cost",
     "names",
+    "num_parameters",
+    "padded_shape",
     "run_padded",
 ]

@@ -14,11 +14,14 @@ Six layers that the original builds and never calls are not built. The last conv
 network is the identity. The original's numbers are the options `gain`, `unit` and `is_nyquist_paired`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
+from pullback.networks.importing import Tensors, encoder_decoder_layers, key_map, rename
 from pullback.networks.parametrisation import BandLimited, Velocity
 from pullback.networks.registry import family
 from pullback.networks.symnet import decoder_widths, encoder_widths
@@ -126,3 +129,21 @@ def fourier_net_diff(
         velocity=Velocity(num_squarings, 1, is_bidirectional),
         head_std=head_std,
     )
+
+
+@key_map("fourier-net", "fourier-net-diff")
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+    """The code's checkpoints: the padding's gain, half lattices as unit, the dropped wave; unused layers are left."""
+    first = tensors["eninput.0.weight"]
+    num_dims = first.ndim - 2
+    layers = encoder_decoder_layers(5, (2, 2), decoder_prefix="r_", ours="backbone")
+    unused = ("r_up3", "r_up4", "r_dc5", "r_dc6", "r_dc7", "r_dc8")
+    settings = {
+        "num_dims": num_dims,
+        "num_channels": first.shape[1] // 2,
+        "start_channels": first.shape[0],
+        "gain": 64 / 4**2 if num_dims == 2 else 1 / 4**3,  # the 2-D code multiplies its patch by 64 first
+        "unit": "normalised",
+        "is_nyquist_paired": False,
+    }
+    return settings, rename(tensors, [*layers, ("rr_dc9.0", "head")], unused=unused)

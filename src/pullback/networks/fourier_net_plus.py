@@ -19,6 +19,7 @@ original composes the velocities as if they were displacements, and integrates t
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from pullback.checks import check_choice
 from pullback.networks import composition
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
+from pullback.networks.importing import Tensors, encoder_decoder_layers, key_map, rename
 from pullback.networks.parametrisation import BandLimited, Velocity
 from pullback.networks.registry import family
 from pullback.networks.symnet import encoder_widths
@@ -220,3 +222,38 @@ def fourier_net_plus_diff(
         outside=outside,
         head_std=head_std,
     )
+
+
+@key_map("fourier-net-plus")
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+    """The codes' checkpoints of both variants; fields and images are zero outside in 3-D, and repeat in 2-D."""
+    first = tensors["net1.eninput.0.weight"]
+    num_dims, start_channels = first.ndim - 2, first.shape[0]
+    num_stages = len({name.split(".")[0] for name in tensors})
+    variant = "skip" if "net1.up3.0.weight" in tensors else "plain"
+    convolutions = (2, 1) if variant == "plain" else (2, 2, 2)
+    layers: list[tuple[str, str]] = []
+    for stage in range(num_stages):
+        within = f"net{stage + 1}."
+        layers += encoder_decoder_layers(4, convolutions, within=within, ours=f"stages.{stage}")
+        layers.append((f"{within}dc9.0", f"heads.{stage}"))
+    settings = {
+        "num_dims": num_dims,
+        "num_channels": first.shape[1] // 2,
+        "start_channels": start_channels,
+        "variant": variant,
+        "num_stages": num_stages,
+        "gain": (4.0 if variant == "plain" else 2.0) ** -num_dims,
+        "unit": "normalised",
+        "is_nyquist_paired": False,
+        "input_gain": 2.0**num_dims,
+        "outside": "zeros" if num_dims == 3 else "edge",
+    }
+    return settings, rename(tensors, layers)
+
+
+@key_map("fourier-net-plus-diff")
+def _from_published_diff(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+    """The same files; the composed velocities are integrated once."""
+    settings, renamed = _from_published(tensors, config)
+    return settings | {"is_integrated_once": True, "num_squarings": 7}, renamed

@@ -21,9 +21,14 @@ def run_padded(network: AbstractNetwork, fixed: Tensor, moving: Tensor, **condit
         **conditions: Passed on.
     """
     shape = tuple(fixed.shape[2:])
-    padded = tuple(-(-size // network.multiple) * network.multiple for size in shape)
+    padded = padded_shape(network, shape)
     state = network(_pad(fixed, padded), _pad(moving, padded), **conditions)
     return {name: _crop(entry, shape, padded) for name, entry in state.items()}
+
+
+def padded_shape(network: AbstractNetwork, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The next larger sizes that the network takes."""
+    return tuple(-(-size // network.multiple) * network.multiple for size in shape)
 
 
 def _pad(image: Tensor, shape: tuple[int, ...]) -> Tensor:

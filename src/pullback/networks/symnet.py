@@ -15,6 +15,7 @@ convolutions start near zero, so a new network is the identity.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as nnf
@@ -24,6 +25,7 @@ from pullback.checks import check_choice, check_positive
 from pullback.networks import composition
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
+from pullback.networks.importing import Tensors, encoder_decoder_layers, key_map, rename
 from pullback.networks.registry import family
 
 
@@ -119,3 +121,23 @@ def symnet(
         outside=outside,
         head_std=head_std,
     )
+
+
+@key_map("symnet")
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+    """The code's checkpoint: its bound of 100 voxels is in no file; components come last axis first."""
+    first = tensors["eninput.0.weight"]
+    layers = encoder_decoder_layers(5, (2, 2, 2, 2), ours="backbone")
+    renamed = rename(tensors, [*layers, ("dc9.0", "head_fixed"), ("dc10.0", "head_moving")])
+    for name in ("head_fixed.weight", "head_moving.weight"):
+        renamed[name] = renamed[name].flip(0)
+    settings = {
+        "num_dims": first.ndim - 2,
+        "num_channels": first.shape[1] // 2,
+        "start_channels": first.shape[0],
+        "largest_velocity": 100.0,
+        "num_squarings": 7,
+        "time": 1.0,
+        "outside": "zeros",
+    }
+    return settings, renamed

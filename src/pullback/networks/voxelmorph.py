@@ -23,6 +23,7 @@ from torch import Tensor
 from pullback.checks import check_choice
 from pullback.networks.blocks import UNet, head
 from pullback.networks.contract import AbstractNetwork, State
+from pullback.networks.importing import Tensors, key_map, rename
 from pullback.networks.parametrisation import Displacement, Velocity
 from pullback.networks.registry import family
 
@@ -133,3 +134,60 @@ def voxelmorph(
     return VoxelMorph(
         num_dims=num_dims, num_channels=num_channels, unet=unet, parametrisation=meaning, head_std=head_std
     )
+
+
+@key_map("voxelmorph")
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+    """Files of the code's ``model.save``, present and before 2021 (names downarm, uparm, extras).
+
+    Raises:
+        ValueError: If the two images have different numbers of channels, or parts remain that are not known.
+    """
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(".grid")}
+    if config.get("src_feats", 1) != config.get("trg_feats", 1):
+        raise ValueError(
+            f"The checkpoint takes {config['src_feats']} and {config['trg_feats']} channels, but here both images need "
+            f"as many."
+        )
+    is_old = any(name.startswith("unet_model.downarm.") for name in tensors)
+    parts = ("downarm", "uparm", "extras") if is_old else ("encoder", "decoder", "remaining")
+    layers, widths, per_level = [], [], 1
+    for part, ours in zip(parts, ("encoder", "decoder", "finest"), strict=True):
+        names = _numbered(tensors, f"unet_model.{part}.")
+        widths.append([tensors[f"unet_model.{part}.{name}.main.weight"].shape[0] for name in names])
+        for name in names:
+            mine = f"{name}.0" if is_old and part != "extras" else name
+            layers.append((f"unet_model.{part}.{name}.main", f"unet.{ours}.{mine}.0"))
+            per_level = max(per_level, int(name.split(".")[1]) + 1 if "." in name else 1)
+    settings = {
+        "num_dims": tensors["flow.weight"].shape[0],
+        "num_channels": tensors[f"{layers[0][0]}.weight"].shape[1] // 2,
+        "size": "2" if is_old else "pooled",
+        "encoder": widths[0],
+        "decoder": widths[1] + widths[2],
+        "convs_per_level": per_level,
+        "outside": "zeros",
+        "resizing": "corners",
+    }
+    return settings | _integration(config), rename(tensors, [*layers, ("flow", "head")])
+
+
+def _numbered(tensors: Tensors, prefix: str) -> list[str]:
+    """What stands between `prefix` and ``.main.weight``, in the order of the numbers."""
+    found = [n.removeprefix(prefix).removesuffix(".main.weight") for n in tensors if n.startswith(prefix)]
+    return sorted({n for n in found if "main" not in n}, key=lambda n: [int(part) for part in n.split(".")])
+
+
+def _integration(config: dict[str, Any]) -> dict[str, Any]:
+    """What the configuration beside the tensors says of the velocity; nothing, if there is none."""
+    if "int_steps" not in config:
+        return {}
+    if not config["int_steps"]:
+        return {"parametrisation": "displacement"}
+    return {
+        "parametrisation": "velocity",
+        "num_squarings": config["int_steps"],
+        "integration_factor": config.get("int_downsize", 2),
+        "is_bidirectional": bool(config.get("bidir", False)),
+        "is_half_resolution": bool(config.get("unet_half_res", False)),
+    }

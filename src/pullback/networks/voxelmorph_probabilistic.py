@@ -104,8 +104,9 @@ def graph_laplacian_kl(mean: Tensor, log_variance: Tensor, *, precision: float) 
 
     With the graph Laplacian $L = D - A$ of the lattice (D counts a voxel's neighbours) and the prior's precision
     matrix $\lambda L$, each component adds
-    $\frac{1}{2}[\mathrm{tr}(\lambda D \Sigma) - \log|\Sigma| + \lambda \mu^T L \mu]$, where $\mu^T L \mu$ is the sum of squared differences between neighbours. It is least where $\mu$ is constant and
-    the variance of a voxel is $1 / (\lambda d)$.
+    $\frac{1}{2}[\mathrm{tr}(\lambda D \Sigma) - \log|\Sigma| + \lambda \mu^T L \mu]$, where $\mu^T L \mu$ is the
+    sum of squared differences between neighbours. It is least where $\mu$ is constant and the variance of a voxel is
+    $1 / (\lambda d)$.
 
     Args:
         mean: ``(B, D, *L)``.
