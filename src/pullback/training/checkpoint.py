@@ -5,18 +5,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
 from pullback.networks import AbstractNetwork
-from pullback.registration.card import Card
 from pullback.training.cache import whole
-from pullback.training.weights import load_weights, save_network
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-OPTIMISER, PROGRESS = "last.optimiser.safetensors", "last.json"
+"""Weights with their card: of the best validation, and of the last step."""
+STATE = "last.state.safetensors"
+"""Weights, the optimiser's tensors and, as JSON in its metadata, everything else: one file, so that it is never torn."""
+WEIGHT, OPTIMISER = "weight.", "optimiser."
 
 
 @dataclass
@@ -32,59 +33,56 @@ class Progress:
     """
 
     step: int = 0
-    best: float = float("-inf")
+    best: float = -1e30
     best_step: int = 0
     looks_since_best: int = 0
     seconds: float = 0.0
 
 
-def save_last(
-    folder: Path, network: AbstractNetwork, optimiser: Optimizer, progress: Progress, card: Card, recipe: dict[str, Any]
+def save_state(
+    folder: Path, network: AbstractNetwork, optimiser: Optimizer, progress: Progress, recipe: dict[str, Any]
 ) -> None:
-    """Write all that :func:`load_last` needs; the list of what belongs together comes last.
-
-    The numbers of `progress` stand in the card of the weights too: a file that belongs to another step is noticed.
-    """
+    """Write all that :func:`load_state` needs. Random numbers need none: each step draws its own from the seed."""
     state = optimiser.state_dict()
-    tensors = {f"{number}.{name}": value.detach().cpu().contiguous() for number, name, value in _tensors(state)}
-    with whole(folder / OPTIMISER) as path:
-        save_file(tensors, path, metadata={"step": str(progress.step)})
-    save_network(folder / LAST, network, card)
-    described = {"progress": asdict(progress), "groups": _groups(state), "recipe": recipe}
-    with whole(folder / PROGRESS) as path:
-        path.write_text(json.dumps(described), encoding="utf-8")
+    tensors = {WEIGHT + name: value for name, value in network.state_dict().items()}
+    for number, entry in state["state"].items():
+        tensors |= {f"{OPTIMISER}{number}.{name}": value for name, value in entry.items()}
+    described = {"progress": asdict(progress), "groups": state["param_groups"], "recipe": recipe}
+    with whole(folder / STATE) as path:
+        save_file(
+            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
+            path,
+            metadata={"training": json.dumps(described)},
+        )
 
 
-def load_last(folder: Path, network: AbstractNetwork, optimiser: Optimizer, recipe: dict[str, Any]) -> Progress:
+def load_state(folder: Path, network: AbstractNetwork, optimiser: Optimizer, recipe: dict[str, Any]) -> Progress:
     """Put network and optimiser where the last checkpoint stands.
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it belongs to another recipe, or was interrupted while it was written.
+        ValueError: If it belongs to another recipe.
     """
-    path = folder / PROGRESS
+    path = folder / STATE
     if not path.is_file():
-        raise FileNotFoundError(f"'{folder}' holds no checkpoint to go on from.")
-    described = json.loads(path.read_text(encoding="utf-8"))
-    different = [key for key, value in json.loads(json.dumps(recipe)).items() if described["recipe"].get(key) != value]
+        raise FileNotFoundError(f"'{folder}' holds no checkpoint ('{STATE}') to go on from.")
+    with safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["training"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    wanted = json.loads(json.dumps(recipe))
+    different = sorted(key for key in wanted if described["recipe"].get(key) != wanted[key])
     if different:
         raise ValueError(f"The checkpoint in '{folder}' was made by another recipe: '{different[0]}' differs.")
-    progress = Progress(**described["progress"])
-    with safe_open(folder / OPTIMISER, framework="pt") as file:
-        if int(file.metadata()["step"]) != progress.step:
-            raise ValueError(f"The checkpoint in '{folder}' is torn: its files are from different steps.")
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for key in file.keys():  # noqa: SIM118 - no mapping
-            number, _, name = key.partition(".")
-            state.setdefault(int(number), {})[name] = file.get_tensor(key)
-    load_weights(folder / LAST, network)
+    network.load_state_dict(_under(WEIGHT, tensors))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _under(OPTIMISER, tensors).items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": described["groups"]})
-    return progress
+    return Progress(**described["progress"])
 
 
-def _tensors(state: dict[str, Any]) -> list[tuple[int, str, torch.Tensor]]:
-    return [(number, name, value) for number, entry in state["state"].items() for name, value in entry.items()]
+def _under(beginning: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(beginning): value for name, value in tensors.items() if name.startswith(beginning)}
 
 
-def _groups(state: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{name: list(v) if isinstance(v, tuple) else v for name, v in group.items()} for group in state["param_groups"]]

@@ -1,7 +1,5 @@
 """The named state of a training step: what the network gave, the images and labels, and what follows from them."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -39,23 +37,24 @@ class TrainingState(dict[str, Tensor | list[Tensor]]):
     """A mapping of names to tensors that samples images and labels when a term asks for them.
 
     Args:
-        given: What is there already: the network's state, images, labels.
-        fetch: Makes further entries that cost something when they are asked for, by name.
+        given: What is there already: images, labels, a known answer.
     """
 
-    def __init__(self, given: State, fetch: dict[str, Callable[[], Tensor]] | None = None) -> None:
-        super().__init__({name: _float32(value) for name, value in given.items()})
-        self.fetch = fetch or {}
+    def __init__(self, given: State) -> None:
+        super().__init__()
+        self.take(given)
+
+    def take(self, given: State) -> None:
+        """Add what the network gave."""
+        self.update({name: _float32(value) for name, value in given.items()})
 
     def __missing__(self, name: str) -> Tensor | list[Tensor]:
-        if name in self.fetch:
-            self[name] = self.fetch[name]()
-        elif name in DERIVED:
-            image, displacement = DERIVED[name]
-            self[name] = functional.warp(self[image], self[displacement])
-        else:
-            there = sorted({*self, *self.fetch, *DERIVED})
-            raise ValueError(f"The state has no '{name}': the network or the data do not give it. There is {there}.")
+        if name not in DERIVED:
+            raise ValueError(
+                f"The state has no '{name}': the network or the data do not give it. There is {', '.join(sorted(self))}."
+            )
+        image, displacement = DERIVED[name]
+        self[name] = functional.warp(self[image], self[displacement])
         return self[name]
 
 
