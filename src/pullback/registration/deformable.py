@@ -138,6 +138,7 @@ def deform(
     optimiser: SteepestAscent | None = None,
     stop: Plateau | None = None,
     device: str = "cpu",
+    start: Deformation | None = None,
     on_step: Callable[[int, int, int, float], None] | None = None,
 ) -> Deformation:
     """Find the deformation of the fixed lattice after which an affine map aligns the images.
@@ -151,6 +152,8 @@ def deform(
         optimiser: From force to update.
         stop: When to leave a level early.
         device: Where to compute, ``cpu`` or ``cuda``.
+        start: Where to start from (default: the identity), on a lattice with the axes of `fixed`; it fades out at the
+            edges.
         on_step: Called with factor, step, steps of the level and similarity.
     """
     optimiser, stop = optimiser or SteepestAscent(), stop or Plateau()
@@ -158,7 +161,11 @@ def deform(
     displacement, history, grid = None, [], domain.grid
     for level in fitting_levels(levels, domain):
         stage = _Stage(domain, moving, matrix, level, device)
-        displacement = stage.start(displacement, grid)
+        if start is not None and displacement is None:
+            displacement = stage.start(start.displacement.to(device), start.grid)
+            stage.fade_out(displacement)
+        else:
+            displacement = stage.start(displacement, grid)
         grid = stage.grid
         values, reason = stage.run(displacement, similarity, regularities, optimiser, stop, on_step)
         history.append(LevelHistory(level.factor, grid.shape, values, reason))
@@ -219,7 +226,7 @@ class _Stage:
             for regularity in regularities:
                 force = regularity.smooth_update(force, room[1])
             force.mul_(optimiser.scale(force, step / max(self.level.num_steps - 1, 1)))
-            self._fade_out(force)
+            self.fade_out(force)
             functional.compose(displacement, force, out=room[2])
             displacement.copy_(room[2])
             for regularity in regularities:
@@ -266,7 +273,7 @@ class _Stage:
             force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room[1]))
         return value, force.mul_(float(self.grid.num_voxels))
 
-    def _fade_out(self, update: Tensor) -> None:
+    def fade_out(self, update: Tensor) -> None:
         """Fade an update to zero towards the edges of the lattice."""
         for axis, width in enumerate(self.fade, start=2):
             size = update.shape[axis]
