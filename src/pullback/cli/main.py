@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, demo, info, jacobian, register
+from pullback.cli import apply, demo, info, jacobian, models, register
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -48,6 +48,7 @@ app.command("apply")(apply.command)
 app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.add_typer(models.app, name="models")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,7 +19,8 @@ class Card:
         family: As in :func:`pullback.networks.build`.
         settings: The family's settings.
         shape: Voxels of the network's lattice.
-        spacing_mm: Their spacing, axes as near to R, A, S as the fixed image's get.
+        spacing_mm: Their spacing.
+        orientation: Where the lattice's axes point, as near as those of the fixed image get; None is R, A, S.
         normalisation: Of the intensities of both images.
         alignment: One of `ALIGNMENTS`.
         num_channels: Channels of each image.
@@ -35,6 +36,7 @@ class Card:
     spacing_mm: tuple[float, ...]
     normalisation: Normalisation = field(default_factory=Normalisation)
     alignment: str = "header"
+    orientation: str | None = None
     num_channels: int = 1
     recipe: dict[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
