@@ -8,6 +8,7 @@ import torch
 import typer
 
 from pullback import networks
+from pullback.cli.apply import refuse_to_replace
 from pullback.io.atomic import replacing
 from pullback.registration.card import Card
 from pullback.registration.normalisation import Normalisation
@@ -72,10 +73,13 @@ def import_weights(
         str, typer.Option(help="Of the intensities: none, min-max, percentile, z-score.")
     ] = "min-max",
     alignment: Annotated[str, typer.Option(help="Before the network: header, view, mass, rigid, affine.")] = "header",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Read weights that a network's authors published; only tensors are read, a pickle is never executed."""
-    transcript = networks.transcribe(family, file, **parse_settings(changes or []))
-    network = networks.import_weights(family, file, **parse_settings(changes or []))
+    refuse_to_replace(out, overwrite)
+    settings = parse_settings(changes or [])
+    transcript = networks.transcribe(family, file, **settings)
+    network = networks.import_weights(family, file, **settings)
     lattice = transcript.shape if shape is None else parse_shape(shape)
     card = Card(
         family=family,
@@ -105,8 +109,10 @@ def export(
     shape: Annotated[
         str | None, typer.Option(help="Voxels of the images; default: the lattice of the weights.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a network as ONNX: fixed and moving in, displacement in voxels out; checked if onnxruntime is there."""
+    refuse_to_replace(out, overwrite)
     network, card = load_network(weights)
     lattice = networks.padded_shape(network, card.shape if shape is None else parse_shape(shape))
     model = networks.export_onnx(network, lattice)
@@ -116,7 +122,7 @@ def export(
         pair = [torch.rand(1, network.num_channels, *lattice, generator=generator) for _ in range(2)]
         difference = networks.compare_onnx(model, network, *pair)
         if not difference < LARGEST_DIFFERENCE_VOXELS:
-            raise RuntimeError(f"onnxruntime's displacement differs by {difference:.3g} voxels; nothing was written.")
+            raise ValueError(f"onnxruntime's displacement differs by {difference:.3g} voxels; nothing was written.")
         checked = f"onnxruntime differs by at most {difference:.2g} voxels"
     with replacing(out) as temporary:
         temporary.write_bytes(model)

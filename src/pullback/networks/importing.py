@@ -100,10 +100,10 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise FileNotFoundError(f"`path` is '{path}', but there is no such file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError, KeyError, AttributeError):
         raise ValueError(
-            f"`path` is '{path}', which cannot be read as tensors and plain values alone, and nothing else is ever "
-            f"loaded ({str(error).splitlines()[0]})."
+            f"`path` is '{path}', which is damaged, no PyTorch file, or holds more than tensors and plain values; "
+            f"anything else is never loaded. Save the model's state_dict with torch.save in the original software."
         ) from None
     config = content.get("config") if isinstance(content, dict) else None
     for name in _WRAPPERS:

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pullback.checks import check_choice
 from pullback.registration.normalisation import Normalisation
+from pullback.space import Grid, closest_to
 
 ALIGNMENTS = ("header", "view", "mass", "rigid", "affine")
 """How two images are brought together before the network: as their headers say, by the middles of their fields of view,
@@ -49,6 +50,9 @@ class Card:
             raise ValueError(
                 f"The card's shape {self.shape} and spacing {self.spacing_mm} mm differ in their number of axes."
             )
+
+        if self.orientation is not None:
+            closest_to(Grid.from_spacing(self.shape, self.spacing_mm), self.orientation)
 
     @property
     def num_dims(self) -> int:
