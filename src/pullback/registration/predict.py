@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback import functional
 from pullback.data import Image, Pair
 from pullback.functional.lifting import lift_field
 from pullback.networks import AbstractNetwork
@@ -128,9 +127,7 @@ def fade_out(displacement: Tensor) -> tuple[Tensor, int]:
 
 
 def _largest_at_edges(displacement: Tensor) -> float:
-    edges = [
-        displacement.select(axis, end).abs().amax() for axis in range(2, displacement.ndim) for end in (0, -1)
-    ]
+    edges = [displacement.select(axis, end).abs().amax() for axis in range(2, displacement.ndim) for end in (0, -1)]
     return float(max(edges))
 
 
