@@ -90,7 +90,9 @@ def has_onnxruntime() -> bool:
 def _require(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(f"ONNX needs the package {package}; install it with pip install 'pullback[onnx]'.")
+            raise ModuleNotFoundError(
+                f"ONNX needs the package {package}; install it with pip install 'pullback[onnx]'."
+            )
 
 
 @contextlib.contextmanager
