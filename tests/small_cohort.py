@@ -39,7 +39,9 @@ def recipe(**changes) -> Recipe:
     """The small recipe, with other values for whole parts, or for some values of a part."""
     values = dict(VALUES)
     for key, value in changes.items():
-        values[key] = {**values[key], **value} if isinstance(value, dict) and isinstance(values.get(key), dict) else value
+        values[key] = (
+            {**values[key], **value} if isinstance(value, dict) and isinstance(values.get(key), dict) else value
+        )
     return recipe_of(values)
 
 

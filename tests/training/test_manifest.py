@@ -31,10 +31,10 @@ def test_a_table_and_the_same_as_json(tmp_path: Path):
 
 def test_an_unknown_column_and_a_missing_image_are_named(tmp_path: Path):
     (tmp_path / "scans.json").write_text(json.dumps([{"image": "a.nii", "label": "b.nii"}]))
-    with pytest.raises(ValueError, match="'label'.*Did you mean 'labels'"):
+    with pytest.raises(ValueError, match=r"'label'.*Did you mean 'labels'"):
         read_manifest(tmp_path / "scans.json")
     (tmp_path / "scans.json").write_text(json.dumps([{"name": "a"}]))
-    with pytest.raises(ValueError, match="Row 1 .* names no image"):
+    with pytest.raises(ValueError, match=r"Row 1 .* names no image"):
         read_manifest(tmp_path / "scans.json")
 
 
@@ -72,7 +72,7 @@ def test_patterns_pair_by_what_the_star_stands_for(tmp_path: Path):
     manifest = read_globs(tmp_path, "*_image.nii.gz", "*_labels.nii.gz", subject=r"^(p\d)")
     assert [(s.name, s.subject) for s in manifest.scans] == [("p1_a", "p1"), ("p1_b", "p1")]
     (tmp_path / "p1_b_labels.nii.gz").unlink()
-    with pytest.raises(ValueError, match="no labels: .*p1_b_labels"):
+    with pytest.raises(ValueError, match=r"no labels: .*p1_b_labels"):
         read_globs(tmp_path, "*_image.nii.gz", "*_labels.nii.gz")
     with pytest.raises(ValueError, match="2 stars"):
         read_globs(tmp_path, "*/*_image.nii.gz")

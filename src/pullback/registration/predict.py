@@ -114,7 +114,7 @@ def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) ->
     try:
         network.eval().to(device)
         with torch.no_grad():
-            return network(fixed.to(device), moving.to(device))["displacement"].to("cpu", torch.float32)
+            return network(fixed.to(device), moving.to(device))["displacement"].detach().to("cpu", torch.float32)
     finally:
         network.train(was_training).to(home)
 
