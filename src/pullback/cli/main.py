@@ -1,4 +1,4 @@
-"""The command line: ``pullback register | apply | jacobian | info | demo``.
+"""The command line: ``pullback register | apply | jacobian | info | demo | train``.
 
 Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own
 verdict, 130 interrupted. Each error is one line on standard error.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, demo, info, jacobian, models, register
+from pullback.cli import apply, demo, info, jacobian, models, register, train
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -48,6 +48,7 @@ app.command("apply")(apply.command)
 app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
+app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 
 
@@ -68,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain("there is not enough memory for images of this size", MACHINE)
     except OSError as error:
         return _complain(str(error), BAD_INPUT if isinstance(error, INPUT_ERRORS) else MACHINE)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, FloatingPointError, ModuleNotFoundError) as error:
         return _complain(str(error), BAD_INPUT)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own

@@ -56,9 +56,7 @@ def command(
     if prepare_only:
         return 0
     with _progress(quiet) as on_step:
-        trained = train(
-            chosen, prepared, out, device=device, num_devices=num_devices, resume=resume, on_step=on_step
-        )
+        trained = train(chosen, prepared, out, device=device, num_devices=num_devices, resume=resume, on_step=on_step)
     if not quiet:
         _say(trained)
     if trained.reason == STOPPED:
@@ -121,7 +119,11 @@ def _teller(show: Callable[[int, int, str], None], seconds: float = SECONDS_BETW
         seen.update({name: figures[name] for name in SHOWN if name in figures})
         if time.perf_counter() - last[0] >= seconds or step == total:
             last[0] = time.perf_counter()
-            show(step, total, ", ".join(f"{name.removeprefix('validation_')} {value:.4f}" for name, value in seen.items()))
+            show(
+                step,
+                total,
+                ", ".join(f"{name.removeprefix('validation_')} {value:.4f}" for name, value in seen.items()),
+            )
 
     return tell
 

@@ -1,7 +1,7 @@
 """Weights that the original authors published, as networks of the zoo.
 
 A family's file holds its key map: a function from the published tensors to a transcript, where everything that the
-original computes in its own way becomes an explicit setting. Files are read as tensors only; a pickle is never executed.
+original computes in its own way becomes an explicit setting. Only tensors are read; a pickle is never executed.
 """
 
 import pickle
@@ -62,7 +62,7 @@ def importable() -> list[str]:
 
 
 def import_weights(family: str, path: Path | str, **settings: Any) -> AbstractNetwork:
-    """A network of the zoo with published weights, computing what the original code computes; see :func:`transcribe`."""
+    """A network with published weights, computing what the original code computes; see :func:`transcribe`."""
     transcript = transcribe(family, path, **settings)
     network = build(family, **transcript.settings)
     _load(network, transcript.tensors, family, path)

@@ -65,7 +65,8 @@ def unet_control(
         meaning: Displacement | Velocity = Velocity(num_squarings, 1, is_bidirectional)
     elif is_bidirectional:
         raise ValueError(
-            "`is_bidirectional` is true, but `parametrisation` is 'displacement', which gives no inverse; take 'velocity'."
+            "`is_bidirectional` is true, but `parametrisation` is 'displacement', which gives no inverse; take "
+            "'velocity'."
         )
     else:
         meaning = Displacement()

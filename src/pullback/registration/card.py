@@ -10,6 +10,8 @@ from pullback.space import Grid, closest_to
 ALIGNMENTS = ("header", "view", "mass", "rigid", "affine")
 """How two images are brought together before the network: as their headers say, by the middles of their fields of view,
 by the centres of mass of their foregrounds, or by a linear registration."""
+LINEAR = ("rigid", "affine")
+"""Those that need a registration."""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,16 @@
 """Registration by a trained network, in the physical space of any two images."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pullback import functional
 from pullback.data import Image, Pair
 from pullback.functional.lifting import lift_field
 from pullback.networks import AbstractNetwork
-from pullback.registration.card import Card
+from pullback.registration.card import LINEAR, Card
 from pullback.registration.deformable import Deformation
 from pullback.registration.initialisation import Candidate
 from pullback.registration.placement import place, see
@@ -50,20 +49,29 @@ def predict(
     Raises:
         ValueError: If the images do not suit the network, or `refine` is negative.
     """
-    return register(pair, plan_of(network, card, pair, refine=refine, device=device), on_progress=on_progress)
+    plan = plan_of(network, card, pair, refine=refine, base=Plan(device=device))
+    return register(pair, plan, on_progress=on_progress)
 
 
-def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0, device: str = "cpu") -> Plan:
-    """The plan of a registration by a network; see :func:`predict`."""
+def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0, base: Plan | None = None) -> Plan:
+    """The plan of a registration by a network; see :func:`predict`.
+
+    Args:
+        network, card, pair, refine: As there.
+        base: What the card does not decide: similarity, starts of a linear stage, smoothing of the refinement, device.
+    """
+    base = base or Plan()
     if refine < 0:
         raise ValueError(f"`refine` is {refine}, but 0 or more steps are needed.")
     _check(card, pair)
-    deformable = DeformablePlan(levels=(Level(1, refine),)) if refine else None
-    part = NetworkPart(network, card, device)
-    if card.alignment in ("rigid", "affine"):
-        return Plan(linear=LinearPlan(card.alignment), network=part, deformable=deformable, device=device)
+    deformable = None
+    if refine:
+        deformable = replace(base.deformable or DeformablePlan(), levels=(Level(1, refine),))
+    plan = replace(base, network=NetworkPart(network, card, base.device), deformable=deformable)
+    if card.alignment in LINEAR:
+        return replace(plan, linear=LinearPlan(card.alignment))
     start = Candidate(card.alignment, _lift(start_matrix(card, pair)))
-    return Plan(methods=("none",), given=(start,), linear=None, network=part, deformable=deformable, device=device)
+    return replace(plan, methods=("none",), given=(start,), linear=None)
 
 
 def start_matrix(card: Card, pair: Pair) -> np.ndarray:
@@ -107,7 +115,7 @@ def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) ->
     try:
         network.eval().to(device)
         with torch.no_grad():
-            return network(fixed.to(device), moving.to(device))["displacement"].to("cpu", torch.float32)
+            return network(fixed.to(device), moving.to(device))["displacement"].detach().to("cpu", torch.float32)
     finally:
         network.train(was_training).to(home)
 
@@ -129,9 +137,7 @@ def fade_out(displacement: Tensor) -> tuple[Tensor, int]:
 
 
 def _largest_at_edges(displacement: Tensor) -> float:
-    edges = [
-        displacement.select(axis, end).abs().amax() for axis in range(2, displacement.ndim) for end in (0, -1)
-    ]
+    edges = [displacement.select(axis, end).abs().amax() for axis in range(2, displacement.ndim) for end in (0, -1)]
     return float(max(edges))
 
 

@@ -61,9 +61,9 @@ def closest_to(grid: Grid, orientation: str) -> Reorientation:
     """
     rows = [(POSITIVE_ENDS + NEGATIVE_ENDS).index(c) % 3 for c in orientation if c in POSITIVE_ENDS + NEGATIVE_ENDS]
     if sorted(rows) != list(range(grid.num_dims)) or len(rows) != len(orientation):
+        pairs = ", ".join(f"{POSITIVE_ENDS[n]} or {NEGATIVE_ENDS[n]}" for n in range(grid.num_dims))
         raise ValueError(
-            f"`orientation` is '{orientation}', but {grid.num_dims} letters are needed, one of each of "
-            f"{', '.join(f'{p}/{n}' for p, n in list(zip(POSITIVE_ENDS, NEGATIVE_ENDS, strict=True))[: grid.num_dims])}."
+            f"`orientation` is '{orientation}', but {grid.num_dims} letters are needed, one of each pair: {pairs}."
         )
     ras = closest_to_ras(grid)
     flips = tuple(ras.flips[row] != (code in NEGATIVE_ENDS) for row, code in zip(rows, orientation, strict=True))

@@ -5,7 +5,6 @@ Nothing here reads an image file, so that a training can go on where no image li
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -158,7 +157,7 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
 from pullback.networks import AbstractNetwork
 from pullback.training.cache import whole
+from pullback.training.weights import on_cpu
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Weights with their card: of the best validation, and of the last step."""
 STATE = "last.state.safetensors"
-"""Weights, the optimiser's tensors and, as JSON in its metadata, everything else: one file, so that it is never torn."""
+"""Weights, the optimiser's tensors and, as JSON in the metadata, all else: one file, so that it is never torn."""
 WEIGHT, OPTIMISER = "weight.", "optimiser."
 
 
@@ -49,11 +50,7 @@ def save_state(
         tensors |= {f"{OPTIMISER}{number}.{name}": value for name, value in entry.items()}
     described = {"progress": asdict(progress), "groups": state["param_groups"], "recipe": recipe}
     with whole(folder / STATE) as path:
-        save_file(
-            {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},
-            path,
-            metadata={"training": json.dumps(described)},
-        )
+        path.write_bytes(save(on_cpu(tensors), metadata={"training": json.dumps(described)}))
 
 
 def load_state(folder: Path, network: AbstractNetwork, optimiser: Optimizer, recipe: dict[str, Any]) -> Progress:
@@ -84,5 +81,3 @@ def load_state(folder: Path, network: AbstractNetwork, optimiser: Optimizer, rec
 
 def _under(beginning: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(beginning): value for name, value in tensors.items() if name.startswith(beginning)}
-
-

@@ -56,7 +56,7 @@ class Cohort:
         self.has_labels = torch.tensor([labels is not None for _, labels in loaded])
         empty = torch.zeros(self.images.shape[2:], dtype=torch.int32)
         labels = torch.stack([empty if one is None else one for _, one in loaded])
-        self.labels = labels.to(torch.uint8) if 0 <= int(labels.min()) and int(labels.max()) < 256 else labels
+        self.labels = labels.to(torch.uint8) if int(labels.min()) >= 0 and int(labels.max()) < 256 else labels
         if device.type == "cuda":
             self._move_or_pin()
 

@@ -135,9 +135,7 @@ class _Job:
         self.log = None
         if fabric.global_rank == 0:
             columns = ["seconds", "learning_rate", "loss", *(t.title for t in recipe.losses), *VALIDATED]
-            self.log = Log(
-                folder, columns, from_step=self.progress.step, tensorboard=recipe.logging.tensorboard
-            )
+            self.log = Log(folder, columns, from_step=self.progress.step, tensorboard=recipe.logging.tensorboard)
 
     def make_step(self, step: int) -> dict[str, float]:
         """One step of the optimiser; returns its figures."""

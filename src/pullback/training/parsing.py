@@ -50,13 +50,24 @@ def plain(value: Any) -> Any:
     return value
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` in place of its own, mapping by mapping; lists are replaced whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
+def merge(base: Any, over: Any, where: str = "recipe") -> Any:
+    """`base` with the values of `over` in place of its own, mapping by mapping.
+
+    A list is replaced whole, or at the places that a mapping names by their numbers: ``{1: {"weight": 2}}``.
+
+    Raises:
+        ValueError: If a list has no such place.
+    """
+    if isinstance(base, Mapping) and isinstance(over, Mapping):
+        return {**base, **{key: merge(base.get(key), value, f"{where}.{key}") for key, value in over.items()}}
+    if isinstance(base, list) and isinstance(over, Mapping):
+        merged = list(base)
+        for key, value in over.items():
+            if not str(key).isdigit() or int(key) >= len(merged):
+                raise ValueError(f"`{where}` is a list of {len(merged)}; it has no place '{key}', only 0 and up.")
+            merged[int(key)] = merge(merged[int(key)], value, f"{where}[{key}]")
+        return merged
+    return over
 
 
 def check_keys(given: Sequence[str], known: Sequence[str], where: str) -> None:

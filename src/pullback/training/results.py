@@ -195,7 +195,7 @@ def _spacing(voxel_to_world: Sequence, cohort: Cohort) -> list[float]:
 
 
 def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a study's file; a row takes the place of an older one of the same method, supervision, seed, settings.
+    """Add rows to a study's file; one of the same method, supervision, seed and settings is replaced.
 
     Raises:
         FileNotFoundError: If the folder does not exist.

@@ -70,9 +70,7 @@ def from_file(manifest: Manifest, path: Path) -> Split:
 
 def from_manifest(manifest: Manifest) -> Split:
     """The split that the manifest's own column says."""
-    return checked(
-        manifest, Split(*(tuple(s.name for s in manifest.scans if s.split == part) for part in SPLITS))
-    )
+    return checked(manifest, Split(*(tuple(s.name for s in manifest.scans if s.split == part) for part in SPLITS)))
 
 
 def checked(manifest: Manifest, split: Split) -> Split:

@@ -50,9 +50,8 @@ class TrainingState(dict[str, Tensor | list[Tensor]]):
 
     def __missing__(self, name: str) -> Tensor | list[Tensor]:
         if name not in DERIVED:
-            raise ValueError(
-                f"The state has no '{name}': the network or the data do not give it. There is {', '.join(sorted(self))}."
-            )
+            there = ", ".join(sorted(self))
+            raise ValueError(f"The state has no '{name}': the network or the data do not give it. There is {there}.")
         image, displacement = DERIVED[name]
         self[name] = functional.warp(self[image], self[displacement])
         return self[name]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pullback import functional
 from pullback.checks import check_choice
+from pullback.networks import graph_laplacian_kl
 from pullback.regularity import Bending, Diffusion
 from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity
 from pullback.training.state import TrainingState
@@ -99,20 +100,20 @@ class DiffusionTerm(AbstractTerm):
     The weights of VoxelMorph's and Fourier-Net's papers are meant for this mean.
 
     Attributes:
-        on: ``displacement``, ``velocity``, ``inverse_velocity``, ... or ``levels`` (the mean over them).
+        field: ``displacement``, ``velocity``, ``inverse_velocity``, ... or ``levels`` (the mean over them).
     """
 
     kind: ClassVar[str] = "diffusion"
-    on: str = "displacement"
+    field: str = "displacement"
 
     @property
     def title(self) -> str:
         """Its name in the log."""
-        return self.name or f"diffusion_{self.on}"
+        return self.name or f"diffusion_{self.field}"
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        fields = state[self.on]
+        fields = state[self.field]
         fields = fields if isinstance(fields, list) else [fields]
         return sum(Diffusion().energy(field) / field.shape[1] ** 2 for field in fields) / len(fields)
 
@@ -122,15 +123,15 @@ class BendingTerm(AbstractTerm):
     """The bending energy of :class:`pullback.regularity.Bending`, blind to affine maps.
 
     Attributes:
-        on: The entry.
+        field: The entry.
     """
 
     kind: ClassVar[str] = "bending"
-    on: str = "displacement"
+    field: str = "displacement"
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        return Bending().energy(state[self.on])
+        return Bending().energy(state[self.field])
 
 
 @dataclass(frozen=True)
@@ -159,19 +160,10 @@ class DiceTerm(AbstractTerm):
 
 @dataclass(frozen=True)
 class KullbackLeiblerTerm(AbstractTerm):
-    r"""The divergence of a velocity's posterior from a prior of smooth velocities.
-
-    With mean $\mu$, variances $\sigma^2$ and the precision $\Lambda = \lambda (D - A)$ of the lattice's graph (D the
-    number of neighbours of a voxel), up to a constant and per voxel:
-    $\frac{1}{2 |\Omega|} \sum_x [\lambda d(x) \sigma^2(x) - \log \sigma^2(x)] + \frac{\lambda}{2 |\Omega|} \sum_{x \sim
-    y} \|\mu(x) - \mu(y)\|^2$, where d(x) counts the neighbours that x really has.
+    """The divergence of a velocity's posterior from smooth ones: :func:`pullback.networks.graph_laplacian_kl`.
 
     Attributes:
-        precision: $\lambda$.
-
-    Reference:
-        Dalca et al., Unsupervised learning of probabilistic diffeomorphic registration, Medical Image Analysis 57
-        (2019), doi:10.1016/j.media.2019.07.006.
+        precision: In 1 / voxels^2 of the lattice where the velocity is integrated.
     """
 
     kind: ClassVar[str] = "kl"
@@ -179,21 +171,7 @@ class KullbackLeiblerTerm(AbstractTerm):
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        mean, log_variance = state["mean"], state["log_variance"]
-        degree = _num_neighbours(mean.shape[2:]).to(mean)
-        spread = (self.precision * degree * log_variance.exp() - log_variance).flatten(1).sum(1)
-        return (spread / mean[0, 0].numel() + self.precision * Diffusion().energy(mean)) / 2
-
-
-def _num_neighbours(shape: torch.Size) -> Tensor:
-    """How many neighbours along the axes each voxel of a lattice has."""
-    total = torch.zeros(shape)
-    for axis, n in enumerate(shape):
-        along = torch.full((n,), 2.0)
-        along[0] -= 1
-        along[-1] -= 1
-        total = total + along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    return total
+        return graph_laplacian_kl(state["mean"], state["log_variance"], precision=self.precision)
 
 
 @dataclass(frozen=True)
@@ -201,23 +179,23 @@ class OrientationTerm(AbstractTerm):
     r"""$\frac{1}{|\Omega|} \sum_x \max(0, -\det \nabla \phi(x))$ by forward differences: a price for folds.
 
     Attributes:
-        on: The displacement.
+        field: The displacement.
 
     Reference:
         Mok and Chung, Fast symmetric diffeomorphic image registration, CVPR 2020, doi:10.1109/CVPR42600.2020.00470.
     """
 
     kind: ClassVar[str] = "orientation"
-    on: str = "displacement"
+    field: str = "displacement"
 
     @property
     def title(self) -> str:
         """Its name in the log."""
-        return self.name or f"orientation_{self.on}"
+        return self.name or f"orientation_{self.field}"
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        return (-forward_determinant(state[self.on])).clamp(min=0).flatten(1).mean(1)
+        return (-forward_determinant(state[self.field])).clamp(min=0).flatten(1).mean(1)
 
 
 def forward_determinant(displacement: Tensor) -> Tensor:
@@ -245,16 +223,16 @@ class MagnitudeTerm(AbstractTerm):
     """How much the mean lengths of two fields differ, so that neither direction does all the work.
 
     Attributes:
-        on, against: The fields.
+        field, against: The fields.
     """
 
     kind: ClassVar[str] = "magnitude"
-    on: str = "velocity"
+    field: str = "velocity"
     against: str = "inverse_velocity"
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        a, b = (state[name].abs().flatten(1).mean(1) for name in (self.on, self.against))
+        a, b = (state[name].abs().flatten(1).mean(1) for name in (self.field, self.against))
         return (a - b).abs()
 
 

@@ -2,11 +2,13 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
+from torch import Tensor
 
 from pullback.networks import AbstractNetwork, build
 from pullback.registration.card import Card
@@ -25,9 +27,8 @@ def save_network(path: str | Path, network: AbstractNetwork, card: Card) -> None
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with whole(path) as temporary:
-        save_file(tensors, temporary, metadata={CARD_KEY: json.dumps(card.as_dict())})
+        temporary.write_bytes(save(on_cpu(network.state_dict()), metadata={CARD_KEY: json.dumps(card.as_dict())}))
 
 
 def load_network(path: str | Path) -> tuple[AbstractNetwork, Card]:
@@ -71,6 +72,11 @@ def load_weights(path: str | Path, network: AbstractNetwork) -> None:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"The weights '{path}' do not fit the network: {error}") from None
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that safetensors can write."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def versions() -> dict[str, str]:
