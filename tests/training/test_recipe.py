@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import small_cohort
+from pullback.networks import build
 from pullback.training.parsing import merge
 from pullback.training.recipe import read_recipe, recipe_of
 
@@ -25,6 +26,9 @@ def test_what_a_recipe_says_of_itself_makes_it_again():
 def test_every_recipe_of_the_project_reads(path: Path):
     recipe = read_recipe(path)
     assert recipe_of(recipe.as_dict()) == recipe
+    axes = len(recipe.preprocessing.network_shape)
+    network = build(recipe.network.family, num_dims=axes, **recipe.network.settings)
+    assert all(n % network.multiple == 0 for n in recipe.preprocessing.network_shape)
 
 
 @pytest.mark.parametrize(
