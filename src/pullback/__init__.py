@@ -7,29 +7,82 @@ Example:
     >>> result.save("out")  # doctest: +SKIP
 """
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # Threads of OpenMP that spin while they wait take the cores from the next parallel loop (torch and Numba each keep a
 # pool): on two cores that makes a registration several times slower. It must be said before the pools start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pullback.data import Image, LabelMap, Pair, Points
-from pullback.io import read_image, read_labels, read_points, read_transform, write_image, write_points, write_transform
-from pullback.pairwise import Registration, register
-from pullback.space import Grid
-from pullback.transforms import (
-    Affine,
-    BSpline,
-    Chain,
-    DisplacementField,
-    Rigid,
-    Similarity,
-    StationaryVelocity,
-    Translation,
-    warp,
-    warp_points,
-)
 from pullback.version import __version__
+
+if TYPE_CHECKING:
+    from pullback.data import Image, LabelMap, Pair, Points
+    from pullback.io import (
+        read_image,
+        read_labels,
+        read_points,
+        read_transform,
+        write_image,
+        write_points,
+        write_transform,
+    )
+    from pullback.pairwise import Registration, register
+    from pullback.space import Grid
+    from pullback.transforms import (
+        Affine,
+        BSpline,
+        Chain,
+        DisplacementField,
+        Rigid,
+        Similarity,
+        StationaryVelocity,
+        Translation,
+        warp,
+        warp_points,
+    )
+
+_HOMES = {
+    "pullback.data": ("Image", "LabelMap", "Pair", "Points"),
+    "pullback.io": (
+        "read_image",
+        "read_labels",
+        "read_points",
+        "read_transform",
+        "write_image",
+        "write_points",
+        "write_transform",
+    ),
+    "pullback.pairwise": ("Registration", "register"),
+    "pullback.space": ("Grid",),
+    "pullback.transforms": (
+        "Affine",
+        "BSpline",
+        "Chain",
+        "DisplacementField",
+        "Rigid",
+        "Similarity",
+        "StationaryVelocity",
+        "Translation",
+        "warp",
+        "warp_points",
+    ),
+}
+"""Where each public name lives. It is imported when it is first asked for, so that training from a filled cache needs
+no library that reads images."""
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'pullback' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Affine",

@@ -20,9 +20,11 @@ from pullback.cli import (
     info,
     invert,
     jacobian,
+    models,
     register,
     report,
     submission,
+    train,
 )
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
@@ -70,6 +72,8 @@ app.command("submission")(submission.command)
 app.command("report")(report.command)
 app.add_typer(figure.app, name="figure")
 app.command("demo")(demo.command)
+app.command("train")(train.command)
+app.add_typer(models.app, name="models")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +93,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain("there is not enough memory for images of this size", MACHINE)
     except OSError as error:
         return _complain(str(error), BAD_INPUT if isinstance(error, INPUT_ERRORS) else MACHINE)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, FloatingPointError, ModuleNotFoundError) as error:
         return _complain(str(error), BAD_INPUT)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the parser's own

@@ -38,6 +38,10 @@ def command(
     ] = None,
     moving_points: Annotated[Path | None, typer.Option(help="Landmarks that correspond to them.")] = None,
     channel_weights: Annotated[str | None, typer.Option(help="Factors of the channels, such as 1,0.5.")] = None,
+    model_file: Annotated[
+        Path | None, typer.Option(help="Weights of a trained network, in place of the deformable stage.")
+    ] = None,
+    refine: Annotated[int, typer.Option(help="Steps of the classical engine from the network's answer.")] = 0,
     lps: Annotated[bool, typer.Option("--lps", help="The points are in ITK's LPS mm.")] = False,
     threads: Annotated[int | None, typer.Option(help="Default: all. Results do not depend on it.")] = None,
     device: Annotated[str, typer.Option(help=", ".join(DEVICES))] = "auto",
@@ -72,6 +76,8 @@ def command(
             moving_points=moving_points,
             points_in_lps=lps,
             channel_weights=_numbers(channel_weights),
+            model_file=model_file,
+            refine=refine,
             threads=threads,
             device=device,
             seed=seed,

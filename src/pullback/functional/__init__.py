@@ -14,6 +14,7 @@ from pullback.functional.derivatives import (
 )
 from pullback.functional.sample import INTERPOLATIONS, sample, spline_coefficients, warp
 from pullback.functional.smooth import block_mean, coarsen, gaussian_smooth
+from pullback.functional.spectrum import fourier_resize
 from pullback.functional.statistics import histogram_gradient, joint_histogram, weighted_moments
 from pullback.functional.windows import local_correlation
 
@@ -25,6 +26,7 @@ __all__ = [
     "coarsen",
     "compose",
     "exponential",
+    "fourier_resize",
     "gaussian_smooth",
     "histogram_gradient",
     "invert",

@@ -38,5 +38,7 @@ def empty_like_shape(*shape: int) -> Tensor:
 
 
 def has_kernels(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels can serve: float32 on the CPU."""
+    """Whether the compiled kernels can serve: float32 on the CPU, and nobody is tracing the graph to export it."""
+    if torch.compiler.is_compiling():
+        return False
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)

@@ -13,6 +13,8 @@ def positions_of(displacement: Tensor, matrix: np.ndarray | Tensor) -> Tensor:
     """Voxel positions ``matrix (x + displacement(x))``, shape ``(B, 3, I, J, K)``."""
     axes = [torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in displacement.shape[2:]]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement
+    if np.array_equal(np.asarray(matrix), np.eye(4)[:3]):  # the usual case; the matrix would make the device wait
+        return points
     matrix = torch.as_tensor(np.asarray(matrix), dtype=displacement.dtype, device=displacement.device)
     turned = torch.einsum("rc,bcijk->brijk", matrix[:, :3], points)
     return turned + matrix[:, 3].reshape(1, 3, 1, 1, 1)
@@ -24,11 +26,12 @@ def sample_linear(image: Tensor, positions: Tensor, fill: float | None) -> Tenso
     The only place with normalised coordinates: voxel x of n becomes ``(2 x + 1) / n - 1`` (``align_corners=False``,
     which is defined for n = 1 too), and the axes are reversed, once.
     """
-    sizes = torch.tensor(image.shape[2:], dtype=positions.dtype, device=positions.device).reshape(1, 3, 1, 1, 1)
-    normalised = ((2 * positions + 1) / sizes - 1).movedim(1, -1).flip(-1)
+    along = [(2 * p + 1) / n - 1 for p, n in zip(positions.unbind(1), image.shape[2:], strict=True)]
+    normalised = torch.stack(along[::-1], dim=-1)
     values = nnf.grid_sample(image, normalised, mode="bilinear", padding_mode="border", align_corners=False)
     if fill is None:
         return values
+    sizes = torch.tensor(image.shape[2:], dtype=positions.dtype, device=positions.device).reshape(1, 3, 1, 1, 1)
     inside = ((positions >= -0.5) & (positions < sizes - 0.5)).all(dim=1, keepdim=True)
     return torch.where(inside, values, torch.full_like(values, fill))
 
@@ -52,10 +55,12 @@ def convolve(volumes: Tensor, taps: Tensor, axis: int) -> Tensor:
 
 def box_sum(volumes: Tensor, radii: tuple[int, int, int]) -> Tensor:
     """Sums over windows of ``2 r + 1`` voxels, cut at the edges."""
-    size = [2 * r + 1 for r in radii]
-    count = size[0] * size[1] * size[2]
     padding = [r for radius in reversed(radii) for r in (radius, radius)]  # by hand: the pool takes no window above n
-    return nnf.avg_pool3d(nnf.pad(volumes, padding), size, stride=1) * count
+    sums = nnf.pad(volumes, padding)
+    for axis, radius in enumerate(radii):
+        size = [2 * radius + 1 if a == axis else 1 for a in range(3)]
+        sums = nnf.avg_pool3d(sums, size, stride=1) * size[axis] if radius else sums
+    return sums
 
 
 def local_correlation(
@@ -104,8 +109,9 @@ def jacobian_determinant(field: Tensor) -> Tensor:
         shape[axis] = n
         span = (high - low).clamp(min=1).to(field.dtype).reshape(shape)
         columns.append((field.index_select(axis, high) - field.index_select(axis, low)) / span)
-    matrix = torch.stack(columns, dim=-1).movedim(1, -2)
-    return torch.linalg.det(matrix + torch.eye(3, dtype=field.dtype, device=field.device))
+    (a, d, g), (b, e, h), (c, f, i) = (column.unbind(1) for column in columns)
+    a, e, i = a + 1, e + 1, i + 1  # by hand: a library's determinant of millions of small matrices is far slower
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def relax(field: Tensor, shear: float, volume: float) -> Tensor:

@@ -16,7 +16,7 @@ def weighted_moments(fixed: Tensor, warped: Tensor, weights: Tensor | None = Non
         weights: ``(B, 1, *shape)``, default 1.
 
     Returns:
-        ``(B, C, 6)`` float64 on the CPU.
+        ``(B, C, 6)`` float64, on the images' device.
     """
     weights = torch.ones_like(fixed[:, :1]) if weights is None else weights
     if fixed.device.type != "cpu":
@@ -35,7 +35,7 @@ def weighted_moments(fixed: Tensor, warped: Tensor, weights: Tensor | None = Non
 def _weighted_moments_torch(fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
     f, w, m = fixed.double(), warped.double(), weights.double().expand_as(fixed)
     products = (m, m * f, m * w, m * f * f, m * w * w, m * f * w)
-    return torch.stack([p.flatten(2).sum(-1) for p in products], dim=-1).cpu()
+    return torch.stack([p.flatten(2).sum(-1) for p in products], dim=-1)
 
 
 def joint_histogram(fixed_bins: Tensor, warped_bins: Tensor, weights: Tensor, num_bins: int) -> Tensor:

@@ -85,4 +85,4 @@ def _by_autograd(
         total = fixed[0].numel() if weights is None else (fixed.shape[1] * weights.sum(dim=(1, 2, 3, 4))).clamp(min=1)
         values = each.sum(dim=(1, 2, 3, 4)) / total
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach().to("cpu", torch.float64), gradient.reshape(shape)
+    return values.detach().to(torch.float64), gradient.reshape(shape)

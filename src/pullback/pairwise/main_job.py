@@ -11,12 +11,14 @@ from pullback.io import image_from, labels_from, read_points
 from pullback.kernels.threads import use_threads
 from pullback.pairwise.output import save
 from pullback.pairwise.summary import summarise, view_of
-from pullback.pairwise.words import Start, plan_from_words
+from pullback.pairwise.words import Start, check_words_for_network, plan_from_words
 from pullback.registration import Plan, RegistrationResult
 from pullback.registration import register as run
+from pullback.registration.predict import plan_of
 from pullback.registration.register import OnProgress
 from pullback.registration.verdict import Verdict
 from pullback.reports import write_report
+from pullback.training.weights import load_network
 from pullback.transforms import AbstractTransform, warp
 
 
@@ -112,6 +114,8 @@ def register(
     moving_points: Any = None,
     points_in_lps: bool = False,
     channel_weights: Sequence[float] | None = None,
+    model_file: str | Path | None = None,
+    refine: int = 0,
     threads: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -135,6 +139,9 @@ def register(
         fixed_points, moving_points: Corresponding landmarks in world mm (csv or :class:`pullback.Points`), scored too.
         points_in_lps: Whether files of landmarks hold ITK's LPS mm.
         channel_weights: Factor of each channel of multi-channel images.
+        model_file: Weights of a trained network (safetensors), which takes the place of the deformable stage; its card
+            says how images are brought together before it.
+        refine: Steps of the classical engine, at full resolution, from the network's answer.
         threads: Threads to use; the result does not depend on it. Default: all.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: Recorded. Every step is deterministic, so that no seed changes the result.
@@ -167,6 +174,13 @@ def register(
         "seed": seed,
     }
     plan = plan_from_words(**words, fixed=fixed.grid, moving=moving.grid, num_channels=fixed.num_channels)
+    if model_file is not None:
+        network, card = load_network(model_file)
+        check_words_for_network(card, model=model, initial=initial, preset=preset)
+        plan = plan_of(network, card, pair, refine=refine, base=plan)
+        words |= {"model_file": str(model_file), "refine": refine}
+    elif refine:
+        raise ValueError(f"`refine` is {refine}, but there is no network to refine; give `model_file` too.")
     read_seconds = time.perf_counter() - start
     result = run(pair, plan, on_progress=on_progress)
     result.seconds["read"] = round(read_seconds, 3)

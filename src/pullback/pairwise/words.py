@@ -10,6 +10,7 @@ import torch
 from pullback.checks import check_choice
 from pullback.io import read_transform
 from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
+from pullback.registration.card import LINEAR, Card
 from pullback.regularity import Elasticity, Gaussian
 from pullback.space import Grid
 from pullback.transforms import AbstractLinear, AbstractTransform
@@ -70,6 +71,25 @@ def plan_from_words(
         device=_device(device),
         seed=seed,
     )
+
+
+def check_words_for_network(card: Card, *, model: str, initial: Start | Sequence[Start] | None, preset: str) -> None:
+    """Refuse words that a network leaves no room for.
+
+    Raises:
+        ValueError: If `model` or `preset` is not the default, or `initial` is given where the card asks for no
+            registration before the network.
+    """
+    if model != "deformable":
+        raise ValueError(f"`model` is '{model}', but a network gives a deformable map; leave `model` or `model_file`.")
+    if preset != "brain":
+        raise ValueError(f"`preset` is '{preset}', but a network has no levels; use `refine` for steps after it.")
+    if initial is not None and card.alignment not in LINEAR:
+        raise ValueError(
+            f"`initial` is given, but these weights want images brought together by '{card.alignment}'; leave it out."
+        )
+    if initial is not None and initial in ("none", ["none"], ("none",)):
+        raise ValueError(f"`initial` is 'none', but these weights want a {card.alignment} registration first.")
 
 
 def _check_weights(weights: Sequence[float] | None, num_channels: int) -> None:

@@ -1,16 +1,21 @@
 """Registration of one pair: the driver, its parts, and the verdict."""
 
+from pullback.registration.card import ALIGNMENTS, Card
 from pullback.registration.choice import Choice, build
 from pullback.registration.deformable import Deformation, SteepestAscent, deform
 from pullback.registration.initialisation import Candidate, Initialisation, initialise
+from pullback.registration.normalisation import Normalisation
 from pullback.registration.plan import DeformablePlan, LinearPlan, Plan
+from pullback.registration.predict import predict
 from pullback.registration.register import register
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
 from pullback.registration.schedule import Level, Plateau
 from pullback.registration.verdict import Evidence, Verdict
 
 __all__ = [
+    "ALIGNMENTS",
     "Candidate",
+    "Card",
     "Choice",
     "DeformablePlan",
     "Deformation",
@@ -18,6 +23,7 @@ __all__ = [
     "Initialisation",
     "Level",
     "LinearPlan",
+    "Normalisation",
     "Plan",
     "Plateau",
     "RegistrationResult",
@@ -28,5 +34,6 @@ __all__ = [
     "build",
     "deform",
     "initialise",
+    "predict",
     "register",
 ]

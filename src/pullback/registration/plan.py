@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from pullback.data import Pair
 from pullback.registration.choice import Choice
-from pullback.registration.deformable import SteepestAscent
+from pullback.registration.deformable import Deformation, SteepestAscent
 from pullback.registration.initialisation import Candidate
 from pullback.registration.schedule import Level, Plateau
 from pullback.registration.volume import Volume
@@ -47,7 +50,8 @@ class Plan:
         similarity: Builds the similarity for two normalised volumes (mutual information needs their ranges); None
             chooses by looking at the pair.
         linear: The linear stage; None leaves it out.
-        deformable: The deformable stage; None leaves it out.
+        network: Gives a deformation from the pair and the linear map; None leaves it out.
+        deformable: The deformable stage, from the network's answer if there is one; None leaves it out.
         channel_weights: Factor of each channel.
         device: ``cpu`` or ``cuda``.
         seed: Recorded; every step is deterministic, so that it changes nothing.
@@ -57,6 +61,7 @@ class Plan:
     given: tuple[Candidate, ...] = ()
     similarity: Callable[[Volume, Volume], Choice] | None = None
     linear: LinearPlan | None = LinearPlan()
+    network: Callable[[Pair, np.ndarray], Deformation] | None = None
     deformable: DeformablePlan | None = DeformablePlan()
     channel_weights: tuple[float, ...] | None = None
     device: str = "cpu"

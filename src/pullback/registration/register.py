@@ -108,10 +108,14 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
             if revised is not choice:
                 choice, matrix = revised, _run_linear(work, revised, matrix)
     linear = _as_transform(matrix, plan, fixed.is_flat)
-    field_, inverse_field = None, None
+    deformation, field_, inverse_field = None, None, None
+    if plan.network is not None:
+        with work.stage("network"):
+            deformation = plan.network(pair, matrix)
     if plan.deformable is not None:
         with work.stage("deformable"):
-            deformation = _run_deformable(work, choice, matrix)
+            deformation = _run_deformable(work, choice, matrix, deformation)
+    if deformation is not None:
         with work.stage("inverse"):
             field_ = _as_field(deformation, fixed.is_flat)
             inverse_field = field_.inverse()
@@ -209,7 +213,7 @@ def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray) -> Deformation:
+def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray, start: Deformation | None) -> Deformation:
     plan = work.plan.deformable
     total = sum(level.num_steps * 8.0 ** -np.log2(level.factor) for level in plan.levels)
     steps = {level.factor: level.num_steps for level in plan.levels}
@@ -234,6 +238,7 @@ def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray) -> Deformat
         optimiser=plan.optimiser,
         stop=plan.stop,
         device=work.plan.device,
+        start=start,
         on_step=on_step,
     )
     for level in deformation.history:

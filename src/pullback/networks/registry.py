@@ -1,0 +1,97 @@
+"""The families by name: each file of the zoo registers one or more builders, which hold its paper's numbers."""
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pullback.checks import check_choice
+from pullback.networks.contract import AbstractNetwork
+
+
+@dataclass(frozen=True)
+class Family:
+    """One entry of the zoo.
+
+    Attributes:
+        name: As in ``build(name)``.
+        builder: Makes the network; keyword arguments only, defaults from the paper.
+        summary: One line about it.
+        published: Parameter counts that the paper or its code state: settings and the number they must give.
+    """
+
+    name: str
+    builder: Callable[..., AbstractNetwork] = field(repr=False)
+    summary: str
+    published: tuple[tuple[dict[str, Any], int], ...] = ()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every setting with its default."""
+        return {name: parameter.default for name, parameter in inspect.signature(self.builder).parameters.items()}
+
+
+_FAMILIES: dict[str, Family] = {}
+
+
+def family(name: str, *, published: tuple[tuple[dict[str, Any], int], ...] = ()) -> Callable:
+    """Register the decorated builder under `name`; its docstring's first line becomes the summary.
+
+    Args:
+        name: Lower case, words joined by hyphens.
+        published: Settings and the parameter count they must give, each tested.
+    """
+
+    def register(builder: Callable[..., AbstractNetwork]) -> Callable[..., AbstractNetwork]:
+        summary = (builder.__doc__ or "").strip().splitlines()[0]
+        _FAMILIES[name] = Family(name, builder, summary, published)
+        return builder
+
+    return register
+
+
+def names() -> list[str]:
+    """Names of all families, sorted."""
+    return sorted(_FAMILIES)
+
+
+def find(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ValueError: Listing all names and the nearest, if there is none.
+    """
+    return _FAMILIES[check_choice("family", name, names())]
+
+
+def build(name: str, **settings: Any) -> AbstractNetwork:
+    """Make a network with new weights (seed torch first, if they should be the same each time).
+
+    Args:
+        name: One of :func:`names`.
+        **settings: What should differ from the family's defaults; JSON values.
+
+    Returns:
+        The network, with `family` and all `settings` filled in: ``build(n.family, **n.settings)`` rebuilds it.
+
+    Raises:
+        ValueError: If the family or one of its settings is unknown, or a value does not fit.
+    """
+    entry = find(name)
+    for key, value in settings.items():
+        check_choice("setting", key, list(entry.defaults))
+        _check_kind(key, value, entry.defaults[key])
+    complete = json.loads(json.dumps(entry.defaults | settings))  # tuples become lists here, not on the way to a file
+    network = entry.builder(**complete)
+    network.family, network.settings = name, complete
+    return network
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """A number where the default is a number, and so on; whole numbers may stand for names (``size: 2``)."""
+    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str, int), type(None): (object,)}[type(default)]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds and object not in kinds):
+        raise ValueError(
+            f"`{name}` is {value!r}, but a value like its default, {default!r}, is needed ({type(default).__name__})."
+        )

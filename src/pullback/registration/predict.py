@@ -1,0 +1,163 @@
+"""Registration by a trained network, in the physical space of any two images."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback.data import Image, Pair
+from pullback.functional.lifting import lift_field
+from pullback.networks import AbstractNetwork
+from pullback.registration.card import LINEAR, Card
+from pullback.registration.deformable import Deformation
+from pullback.registration.initialisation import Candidate
+from pullback.registration.placement import place, see
+from pullback.registration.plan import DeformablePlan, LinearPlan, Plan
+from pullback.registration.register import OnProgress, register
+from pullback.registration.result import RegistrationResult
+from pullback.registration.schedule import Level
+from pullback.space import Grid
+
+SMALLEST_MARGIN_VOXELS = 4
+"""Room around the network's lattice in which its displacement fades to none."""
+
+
+def predict(
+    network: AbstractNetwork,
+    card: Card,
+    pair: Pair,
+    *,
+    refine: int = 0,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> RegistrationResult:
+    """Register a pair by a network: both images go to its lattice, and its answer comes back to the world.
+
+    Args:
+        network: The network; its weights are not changed.
+        card: Its papers: lattice, intensities, and how images are brought together before it.
+        pair: Images on any grids.
+        refine: Steps of the classical engine, at full resolution, from the network's answer.
+        device: ``cpu`` or ``cuda``.
+        on_progress: As in :func:`pullback.registration.register`.
+
+    Returns:
+        As from :func:`pullback.registration.register`.
+
+    Raises:
+        ValueError: If the images do not suit the network, or `refine` is negative.
+    """
+    plan = plan_of(network, card, pair, refine=refine, base=Plan(device=device))
+    return register(pair, plan, on_progress=on_progress)
+
+
+def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0, base: Plan | None = None) -> Plan:
+    """The plan of a registration by a network; see :func:`predict`.
+
+    Args:
+        network, card, pair, refine: As there.
+        base: What the card does not decide: similarity, starts of a linear stage, smoothing of the refinement, device.
+    """
+    base = base or Plan()
+    if refine < 0:
+        raise ValueError(f"`refine` is {refine}, but 0 or more steps are needed.")
+    _check(card, pair)
+    deformable = None
+    if refine:
+        deformable = replace(base.deformable or DeformablePlan(), levels=(Level(1, refine),))
+    plan = replace(base, network=NetworkPart(network, card, base.device), deformable=deformable)
+    if card.alignment in LINEAR:
+        return replace(plan, linear=LinearPlan(card.alignment))
+    start = Candidate(card.alignment, _lift(start_matrix(card, pair)))
+    return replace(plan, methods=("none",), given=(start,), linear=None)
+
+
+def start_matrix(card: Card, pair: Pair) -> np.ndarray:
+    """World matrix ``(D+1, D+1)`` that brings the images together as the card says, without a registration."""
+    if card.alignment == "header":
+        return np.eye(card.num_dims + 1)
+    fixed, moving = (place_for(card, image) for image in (pair.fixed, pair.moving))
+    return (moving.voxel_to_world @ fixed.world_to_voxel).numpy()
+
+
+def place_for(card: Card, image: Image) -> Grid:
+    """Where the network's lattice lies in an image."""
+    centre = "mass" if card.alignment == "mass" else "view"
+    return place(image, card.shape, card.spacing_mm, centre=centre, orientation=card.orientation)
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """A network as a part of a registration: from a pair and a linear map to a deformation of the fixed world."""
+
+    network: AbstractNetwork
+    card: Card
+    device: str = "cpu"
+
+    def __call__(self, pair: Pair, matrix: np.ndarray) -> Deformation:
+        """The deformation that acts before a world matrix ``(4, 4)``, on the network's lattice and a margin."""
+        skip = 3 - self.card.num_dims
+        linear = torch.from_numpy(matrix[skip:, skip:])
+        fixed_grid = place_for(self.card, pair.fixed)
+        moving_grid = Grid(fixed_grid.shape, linear @ fixed_grid.voxel_to_world)
+        fixed, moving = see(pair.fixed, self.card, fixed_grid), see(pair.moving, self.card, moving_grid)
+        displacement = run(self.network, fixed, moving, self.device)
+        displacement, margin = fade_out(displacement)
+        grid = fixed_grid.crop([-margin] * self.card.num_dims, [n + margin for n in fixed_grid.shape])
+        return Deformation(lift_field(displacement, self.card.num_dims), _lift_grid(grid))
+
+
+def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> Tensor:
+    """The displacement ``(1, D, *shape)`` on the CPU; the network's mode and device are as before afterwards."""
+    was_training, home = network.training, next(network.parameters(), torch.empty(0)).device
+    try:
+        network.eval().to(device)
+        with torch.no_grad():
+            return network(fixed.to(device), moving.to(device))["displacement"].detach().to("cpu", torch.float32)
+    finally:
+        network.train(was_training).to(home)
+
+
+def fade_out(displacement: Tensor) -> tuple[Tensor, int]:
+    """A displacement with a margin in which it fades to zero, slowly enough not to fold; and the margin in voxels.
+
+    Outside of a lattice nothing is moved, so a field that ends abruptly would tear the image there.
+    """
+    num_dims = displacement.ndim - 2
+    margin = max(SMALLEST_MARGIN_VOXELS, 2 * math.ceil(_largest_at_edges(displacement)))
+    for axis in range(2, 2 + num_dims):
+        n = displacement.shape[axis]
+        index = torch.arange(-margin, n + margin)
+        beyond = torch.maximum(-index, index - (n - 1)).clamp(min=0)
+        weights = (1 - beyond / margin).reshape([-1 if a == axis else 1 for a in range(displacement.ndim)])
+        displacement = displacement.index_select(axis, index.clamp(0, n - 1)) * weights
+    return displacement.contiguous(), margin
+
+
+def _largest_at_edges(displacement: Tensor) -> float:
+    edges = [displacement.select(axis, end).abs().amax() for axis in range(2, displacement.ndim) for end in (0, -1)]
+    return float(max(edges))
+
+
+def _check(card: Card, pair: Pair) -> None:
+    if pair.fixed.grid.num_dims != card.num_dims:
+        raise ValueError(
+            f"The images have {pair.fixed.grid.num_dims} dimensions, but these weights are for {card.num_dims}."
+        )
+    if pair.fixed.num_channels != card.num_channels:
+        raise ValueError(
+            f"The images have {pair.fixed.num_channels} channels, but these weights are for {card.num_channels}."
+        )
+
+
+def _lift(matrix: np.ndarray) -> np.ndarray:
+    lifted = np.eye(4)
+    skip = 4 - len(matrix)
+    lifted[skip:, skip:] = matrix
+    return lifted
+
+
+def _lift_grid(grid: Grid) -> Grid:
+    return grid if grid.num_dims == 3 else Grid((1, *grid.shape), torch.from_numpy(_lift(grid.voxel_to_world.numpy())))

@@ -1,0 +1,1 @@
+"""Learning to register: data, one loop, recipes and checkpoints."""

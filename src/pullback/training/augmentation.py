@@ -1,0 +1,222 @@
+"""Random changes of training pairs, made on the device, a batch at a time, from a generator that the step seeds.
+
+What moves an image moves its labels. Everything geometric is put together into one displacement and sampled once.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback import functional
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """Bounds of a random affine map about the middle of the lattice; each number is drawn evenly within them.
+
+    Attributes:
+        rotation_degrees: About each axis.
+        scaling: Each axis is stretched by a factor from ``1 / (1 + scaling)`` to ``1 + scaling``.
+        shear: Each off-diagonal of an upper triangle.
+        translation_voxels: Along each axis.
+    """
+
+    rotation_degrees: float = 0.0
+    scaling: float = 0.0
+    shear: float = 0.0
+    translation_voxels: float = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything may change."""
+        return any((self.rotation_degrees, self.scaling, self.shear, self.translation_voxels))
+
+    def draw(self, batch: int, num_dims: int, generator: torch.Generator) -> Tensor:
+        """Matrices ``(B, D, D + 1)`` on the generator's device, in voxels about the middle of the lattice."""
+        device = generator.device
+
+        def even(*shape: int) -> Tensor:
+            return 2 * torch.rand(batch, *shape, generator=generator, device=device) - 1
+
+        turn = rotations(even(num_dims * (num_dims - 1) // 2) * float(np.radians(self.rotation_degrees)), num_dims)
+        scales = torch.exp(even(num_dims) * float(np.log1p(self.scaling)))
+        upper = torch.triu(even(num_dims, num_dims) * self.shear, diagonal=1)
+        upper = upper + torch.eye(num_dims, device=device)
+        linear = turn @ (scales[:, :, None] * upper)
+        return torch.cat([linear, even(num_dims, 1) * self.translation_voxels], dim=2)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may change; everything off by default.
+
+    Attributes:
+        flips: Axes along which a pair is mirrored, both images alike, with probability one half each.
+        shared: Affine map of the pair, both images alike.
+        own: Affine map of each image for itself, on top.
+        deformation_voxels: Largest displacement of a smooth random deformation of each image for itself; its strength
+            is drawn evenly up to this.
+        deformation_width_voxels: Distance of its random vectors.
+        gamma: Intensities (0 and more, 1 stays) to the power of ``exp(g)``, g drawn evenly within plus and minus this.
+        bias: Factor of a smooth field from ``1 - bias`` to ``1 + bias``.
+        bias_width_voxels: Distance of its random numbers.
+        noise: Standard deviation of white noise, drawn evenly up to this, in units of the normalised images.
+    """
+
+    flips: tuple[int, ...] = ()
+    shared: RandomAffine = field(default_factory=RandomAffine)
+    own: RandomAffine = field(default_factory=RandomAffine)
+    deformation_voxels: float = 0.0
+    deformation_width_voxels: float = 12.0
+    gamma: float = 0.0
+    bias: float = 0.0
+    bias_width_voxels: float = 24.0
+    noise: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything geometric but flips is on."""
+        return self.shared.is_on or self.own.is_on or self.deformation_voxels > 0
+
+    def __call__(
+        self,
+        images: tuple[Tensor, Tensor],
+        labels: tuple[Tensor, Tensor] | None,
+        generator: torch.Generator,
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+        """Change a batch of pairs.
+
+        Args:
+            images: Fixed and moving, ``(B, C, *S)``.
+            labels: Their labels, one-hot ``(B, L, *S)``, or None.
+            generator: On the images' device; the same seed gives the same pairs.
+
+        Returns:
+            The same, changed; labels are sampled linearly.
+        """
+        fields = self._fields(images[0], generator) if self.moves else (None, None)
+        changed = tuple(self._intensities(_move(i, f), generator) for i, f in zip(images, fields, strict=True))
+        moved = None if labels is None else tuple(_move(one, f) for one, f in zip(labels, fields, strict=True))
+        flips = [torch.rand(len(images[0]), generator=generator, device=generator.device) < 0.5 for _ in self.flips]
+        for axis, chosen in zip(self.flips, flips, strict=True):
+            changed = tuple(_flip(one, 2 + axis, chosen) for one in changed)
+            moved = None if moved is None else tuple(_flip(one, 2 + axis, chosen) for one in moved)
+        return changed, moved
+
+    def _fields(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One displacement for each side, in voxels."""
+        batch, num_dims, shape = len(image), image.ndim - 2, tuple(image.shape[2:])
+        shared = self.shared.draw(batch, num_dims, generator)
+        fields = []
+        for _ in range(2):
+            own = self.own.draw(batch, num_dims, generator)
+            matrix = _together(shared, own)
+            displacement = affine_displacement(matrix, shape)
+            if self.deformation_voxels:
+                strength = self.deformation_voxels * torch.rand(batch, generator=generator, device=image.device)
+                displacement = displacement + smooth_noise(
+                    batch, num_dims, shape, self.deformation_width_voxels, generator
+                ) * strength.reshape(-1, *[1] * (num_dims + 1))
+            fields.append(displacement)
+        return fields[0], fields[1]
+
+    def _intensities(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        each = (len(image), *[1] * (image.ndim - 1))
+
+        def drawn() -> Tensor:
+            return torch.rand(each, generator=generator, device=image.device)
+
+        if self.gamma:
+            image = image.clamp(min=0) ** torch.exp((2 * drawn() - 1) * self.gamma)
+        if self.bias:
+            field_ = smooth_noise(len(image), 1, tuple(image.shape[2:]), self.bias_width_voxels, generator)
+            image = image * (1 + self.bias * field_)
+        if self.noise:
+            white = torch.randn(image.shape, generator=generator, device=image.device)
+            image = image + self.noise * drawn() * white
+        return image
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Pairs whose true map is known: the fixed image is the moving one seen through a random displacement.
+
+    Attributes:
+        affine: The linear part.
+        deformation_voxels: Largest displacement of the smooth part.
+        deformation_width_voxels: Distance of its random vectors.
+    """
+
+    affine: RandomAffine = field(default_factory=lambda: RandomAffine(15.0, 0.15, 0.05, 4.0))
+    deformation_voxels: float = 0.0
+    deformation_width_voxels: float = 12.0
+
+    def __call__(self, moving: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A displacement ``(B, D, *S)`` in voxels, and the voxel matrices ``(B, D + 1, D + 1)`` of its linear part."""
+        batch, num_dims, shape = len(moving), moving.ndim - 2, tuple(moving.shape[2:])
+        matrix = self.affine.draw(batch, num_dims, generator)
+        displacement = affine_displacement(matrix, shape)
+        if self.deformation_voxels:
+            displacement = displacement + self.deformation_voxels * smooth_noise(
+                batch, num_dims, shape, self.deformation_width_voxels, generator
+            )
+        return displacement, _about_voxel_0(matrix, shape)
+
+
+def rotations(angles: Tensor, num_dims: int) -> Tensor:
+    """Rotations ``(B, D, D)`` by angles ``(B, 1)`` or, about the three axes in turn, ``(B, 3)``, in radians."""
+    cosines, sines = angles.cos(), angles.sin()
+    planes = [(0, 1)] if num_dims == 2 else [(1, 2), (0, 2), (0, 1)]
+    result = torch.eye(num_dims, device=angles.device).expand(len(angles), -1, -1)
+    for n, (i, j) in enumerate(planes):
+        turn = torch.eye(num_dims, device=angles.device).repeat(len(angles), 1, 1)
+        turn[:, i, i] = turn[:, j, j] = cosines[:, n]
+        turn[:, i, j], turn[:, j, i] = -sines[:, n], sines[:, n]
+        result = turn @ result
+    return result
+
+
+def affine_displacement(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``A x - x`` for matrices ``(B, D, D + 1)`` about the middle of a lattice, ``(B, D, *shape)`` in voxels."""
+    axes = [torch.arange(n, dtype=matrix.dtype, device=matrix.device) - (n - 1) / 2 for n in shape]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    moved = torch.einsum("brc,c...->br...", matrix[:, :, :-1], points)
+    return moved + matrix[:, :, -1].reshape(*matrix.shape[:2], *[1] * len(shape)) - points
+
+
+def smooth_noise(batch: int, channels: int, shape: tuple[int, ...], width: float, generator: torch.Generator) -> Tensor:
+    """Random smooth fields ``(B, channels, *shape)`` with a largest magnitude of 1 each.
+
+    Normal numbers on a lattice of one number every `width` voxels, interpolated and smoothed.
+    """
+    coarse = [max(2, int(np.ceil((n - 1) / width)) + 1) for n in shape]
+    numbers = torch.randn(batch, channels, *coarse, generator=generator, device=generator.device)
+    matrix = np.diag([*((c - 1) / max(n - 1, 1) for c, n in zip(coarse, shape, strict=True)), 1.0])
+    still = torch.zeros(batch, len(shape), *shape, device=generator.device)
+    smooth = functional.gaussian_smooth(functional.warp(numbers, still, matrix), width / 3)
+    largest = smooth.abs().flatten(1).amax(1).clamp(min=1e-6)
+    return smooth / largest.reshape(-1, *[1] * (smooth.ndim - 1))
+
+
+def _move(image: Tensor, displacement: Tensor | None) -> Tensor:
+    return image if displacement is None else functional.warp(image, displacement)
+
+
+def _flip(tensor: Tensor, axis: int, chosen: Tensor) -> Tensor:
+    return torch.where(chosen.reshape(-1, *[1] * (tensor.ndim - 1)), tensor.flip(axis), tensor)
+
+
+def _together(outer: Tensor, inner: Tensor) -> Tensor:
+    """`outer` after `inner`, both ``(B, D, D + 1)``."""
+    linear = outer[:, :, :-1] @ inner
+    return linear + torch.cat([torch.zeros_like(outer[:, :, :-1]), outer[:, :, -1:]], dim=2)
+
+
+def _about_voxel_0(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    middle = torch.tensor([(n - 1) / 2 for n in shape], device=matrix.device)
+    result = torch.eye(len(shape) + 1, device=matrix.device).repeat(len(matrix), 1, 1)
+    result[:, :-1] = matrix
+    result[:, :-1, -1] += middle - matrix[:, :, :-1] @ middle
+    return result

@@ -1,0 +1,184 @@
+"""Prepared scans in memory, and the pairs they make, a batch at a time on the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pullback import functional
+from pullback.training.cache import Cache, Entry
+from pullback.training.pairs import NamePair, all_ordered, atlas_to_subject, random_pairs, to_templates
+from pullback.training.recipe import PairPlan, Recipe
+from pullback.training.state import TrainingState, one_hot
+
+SHARE_OF_DEVICE = 0.4
+"""All images are held on the device if they take no more than this share of its free memory, else in main memory."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs on the device.
+
+    Attributes:
+        fixed, moving: ``(B, C, *S)`` float32.
+        fixed_labels, moving_labels: ``(B, *S)``, or None where a scan has none.
+        names: Fixed and moving.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    fixed_labels: Tensor | None
+    moving_labels: Tensor | None
+    names: tuple[NamePair, ...]
+
+
+class Cohort:
+    """The scans of a cache, held as few big tensors.
+
+    Args:
+        cache: Where they come from.
+        parts: Which parts of the split to hold.
+        device: Where batches are needed.
+    """
+
+    def __init__(self, cache: Cache, parts: Sequence[str], device: torch.device) -> None:
+        scans = {name: part for part in parts for name in cache.split.part(part)}
+        self.cache, self.device = cache, device
+        self.entries = [entry for entry in cache.entries if entry.scan in scans]
+        if not self.entries:
+            raise ValueError(f"'{cache.folder}' holds no scan for {' or '.join(parts)}.")
+        self.part = {entry.name: scans[entry.scan] for entry in self.entries}
+        self.index = {entry.name: number for number, entry in enumerate(self.entries)}
+        loaded = [cache.load(entry) for entry in self.entries]
+        self.images = torch.stack([image for image, _ in loaded])
+        self.has_labels = torch.tensor([labels is not None for _, labels in loaded])
+        empty = torch.zeros(self.images.shape[2:], dtype=torch.int32)
+        labels = torch.stack([empty if one is None else one for _, one in loaded])
+        self.labels = labels.to(torch.uint8) if int(labels.min()) >= 0 and int(labels.max()) < 256 else labels
+        if device.type == "cuda":
+            self._move_or_pin()
+
+    def _move_or_pin(self) -> None:
+        free, _ = torch.cuda.mem_get_info(self.device)
+        size = self.images.nbytes + self.labels.nbytes
+        if size <= SHARE_OF_DEVICE * free:
+            self.images, self.labels = self.images.to(self.device), self.labels.to(self.device)
+        else:
+            self.images, self.labels = self.images.pin_memory(), self.labels.pin_memory()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the lattice."""
+        return tuple(self.images.shape[2:])
+
+    @property
+    def num_channels(self) -> int:
+        """Of each image."""
+        return self.images.shape[1]
+
+    def label_values(self) -> tuple[int, ...]:
+        """All labels that the held scans have, without the background."""
+        return tuple(sorted({value for entry in self.entries for value in entry.labels}))
+
+    def pairs(self, plan: PairPlan, part: str) -> list[NamePair]:
+        """The pairs of a part of the split; slices pair with slices at the same position only.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        found: list[NamePair] = []
+        here = [entry for entry in self.entries if self.part[entry.name] == part]
+        for position in sorted({entry.position for entry in here}):
+            found += _pairs_of(plan, [entry for entry in here if entry.position == position], self.cache.pairs, part)
+        if not found:
+            raise ValueError(f"There is no pair for {part}: it holds {len(here)} scans.")
+        return found
+
+    def batch(self, pairs: Sequence[NamePair]) -> Batch:
+        """These pairs on the device."""
+        sides = [torch.tensor([self.index[pair[side]] for pair in pairs]) for side in (0, 1)]
+        images = [self._take(self.images, index).to(torch.float32) for index in sides]
+        labels: list[Tensor | None] = [None, None]
+        if all(bool(self.has_labels[index].all()) for index in sides):
+            labels = [self._take(self.labels, index) for index in sides]
+        return Batch(images[0], images[1], labels[0], labels[1], tuple(pairs))
+
+    def _take(self, tensor: Tensor, index: Tensor) -> Tensor:
+        return tensor[index.to(tensor.device, non_blocking=True)].to(self.device, non_blocking=True)
+
+
+def _pairs_of(plan: PairPlan, entries: Sequence[Entry], given: dict, part: str) -> list[NamePair]:
+    names = [entry.name for entry in entries]
+    by_scan = {entry.scan: entry.name for entry in entries}
+    if plan.of == "all":
+        return all_ordered(names)
+    if plan.of == "random":
+        return random_pairs(names, plan.num_pairs, seed=plan.seed)
+    if plan.of == "templates":
+        return to_templates(names, plan.num_templates, seed=plan.seed)
+    if plan.of == "atlas":
+        if plan.atlas not in by_scan:
+            raise ValueError(f"The atlas '{plan.atlas}' is none of the scans for {part}.")
+        return atlas_to_subject(names, by_scan[plan.atlas])
+    wanted = plan.given or given.get(part, ())
+    return [(by_scan[a], by_scan[b]) for a, b in wanted if a in by_scan and b in by_scan]
+
+
+def seed_of(*numbers: int) -> int:
+    """One 63-bit seed of several numbers, so that no two steps or devices share their random numbers."""
+    low, high = np.random.SeedSequence(numbers).generate_state(2)
+    return (int(high) << 31) ^ int(low)
+
+
+class PairOrder:
+    """The training pairs of each step: every pair once per round, in an order that only seed and round decide.
+
+    Args:
+        pairs: All of them.
+        seed: The recipe's.
+    """
+
+    def __init__(self, pairs: Sequence[NamePair], seed: int) -> None:
+        self.pairs, self.seed = list(pairs), seed
+        self._round, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def take(self, start: int, count: int) -> list[NamePair]:
+        """Pairs number `start` to ``start + count`` of the endless row."""
+        return [self._at(number) for number in range(start, start + count)]
+
+    def _at(self, number: int) -> NamePair:
+        current, within = divmod(number, len(self.pairs))
+        if current != self._round:
+            self._order = np.random.default_rng([self.seed, current]).permutation(len(self.pairs))
+            self._round = current
+        return self.pairs[self._order[within]]
+
+
+def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Generator) -> TrainingState:
+    """A batch after augmentation, as the start of a training state.
+
+    Args:
+        recipe: Says what changes, and which terms want labels.
+        batch: On the device.
+        values: The labels that count, ``(L,)`` on the device.
+        generator: Seeded for this step.
+    """
+    given: dict[str, Tensor] = {}
+    fixed, moving = batch.fixed, batch.moving
+    labels = None
+    if recipe.supervision == "semi-supervised":
+        if batch.fixed_labels is None or batch.moving_labels is None:
+            raise ValueError(f"A term wants labels, but the pair {' and '.join(batch.names[0])} has none.")
+        labels = (one_hot(batch.fixed_labels, values), one_hot(batch.moving_labels, values))
+    if recipe.simulation is not None:
+        displacement, matrix = recipe.simulation(moving, generator)
+        given |= {"true_displacement": displacement, "true_matrix": matrix}
+        fixed = functional.warp(moving, displacement)
+        labels = None if labels is None else (functional.warp(labels[1], displacement), labels[1])
+    (fixed, moving), labels = recipe.augmentation((fixed, moving), labels, generator)
+    given |= {"fixed": fixed, "moving": moving}
+    if labels is not None:
+        given |= {"fixed_labels": labels[0], "moving_labels": labels[1]}
+    return TrainingState(given)

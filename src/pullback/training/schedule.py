@@ -1,0 +1,47 @@
+"""What changes on the way: learning rate, frozen parameters, weights of terms, conditions."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from pullback.training.recipe import Recipe, Stage
+
+
+def stage_at(recipe: Recipe, step: int) -> Stage:
+    """The stage that a step belongs to."""
+    begun = [stage for stage in recipe.stages if stage.from_step <= step]
+    return begun[-1] if begun else Stage(0)
+
+
+def learning_rate_at(recipe: Recipe, step: int) -> float:
+    """The learning rate of a step: the stage's or the recipe's, rising at first, falling by the decay."""
+    plan = recipe.optimisation
+    top = stage_at(recipe, step).learning_rate or plan.learning_rate
+    if step < plan.warm_up_steps:
+        return top * (step + 1) / plan.warm_up_steps
+    done = (step - plan.warm_up_steps) / max(plan.num_steps - plan.warm_up_steps, 1)
+    share = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * min(done, 1.0))) / 2}[plan.decay]
+    return top if plan.decay == "constant" else top * (plan.final_share + (1 - plan.final_share) * share)
+
+
+def weights_at(recipe: Recipe, step: int) -> list[float]:
+    """The weight of each term at a step."""
+    new: dict[str, Any] = stage_at(recipe, step).weights
+    return [float(new.get(term.title, term.weight)) for term in recipe.losses]
+
+
+def freeze(network: nn.Module, beginnings: tuple[str, ...]) -> None:
+    """Let only parameters learn whose names start with none of the beginnings.
+
+    Raises:
+        ValueError: If a beginning fits no parameter, or none is left to learn.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in names):
+            raise ValueError(f"`frozen` names '{beginning}', but no parameter starts so; there are {', '.join(names)}.")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not name.startswith(beginnings) if beginnings else True)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(f"`frozen` {list(beginnings)} leaves nothing to learn.")

@@ -1,0 +1,292 @@
+r"""Losses: weighted, logged terms on named entries of the training state.
+
+Each term gives one number per pair, ``(B,)``, smaller is better. Displacements and velocities are in voxels of the full
+lattice, so that a weight means the same for every family.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pullback import functional
+from pullback.checks import check_choice
+from pullback.networks import graph_laplacian_kl
+from pullback.regularity import Bending, Diffusion
+from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity
+from pullback.training.state import TrainingState
+
+SMALLEST_MASS = 1e-5
+"""Added to both sides of Dice's fraction, so that a label that neither image holds counts as perfect."""
+
+
+@dataclass(frozen=True)
+class AbstractTerm(ABC):
+    """One term.
+
+    Attributes:
+        weight: Its factor in the sum.
+        name: In the log (default: kind and entries).
+    """
+
+    kind: ClassVar[str]
+    weight: float = 1.0
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or self.kind
+
+    @abstractmethod
+    def __call__(self, state: TrainingState) -> Tensor:
+        """The value of each pair, ``(B,)``, without the weight."""
+
+
+@dataclass(frozen=True)
+class SimilarityTerm(AbstractTerm):
+    """Minus a similarity of two entries, differentiable in both.
+
+    Attributes:
+        measure: ``mse``, ``ncc`` or ``lncc``.
+        fixed, warped: The entries: ``fixed`` and ``warped`` one way, ``moving`` and ``warped_fixed`` the other,
+            ``half_warped_fixed`` and ``half_warped`` half-way.
+        radius_voxels: Half width of the windows of ``lncc``: 4 is a window of 9.
+        noise: The variance below which a window of ``lncc`` says nothing, in squared units of the normalised images.
+        squared: Whether correlations are squared.
+    """
+
+    kind: ClassVar[str] = "similarity"
+    measure: str = "lncc"
+    fixed: str = "fixed"
+    warped: str = "warped"
+    radius_voxels: int = 4
+    noise: float = 1e-4
+    squared: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice("measure", self.measure, ("mse", "ncc", "lncc"))
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or (self.measure if self.warped == "warped" else f"{self.measure}_{self.warped}")
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        return -between(self._similarity(), state[self.fixed], state[self.warped])
+
+    def _similarity(self) -> AbstractSimilarity:
+        if self.measure == "lncc":
+            return LNCC(radius_voxels=self.radius_voxels, noise=self.noise, squared=self.squared)
+        return MSE() if self.measure == "mse" else NCC(squared=self.squared)
+
+
+def between(similarity: AbstractSimilarity, a: Tensor, b: Tensor) -> Tensor:
+    """A similarity that does not care which image comes first, differentiable in both."""
+    value = similarity(a, b)
+    if a.requires_grad:  # a similarity is differentiable in its second image: the other order adds the derivative alone
+        other = similarity(b, a)
+        value = value + (other - other.detach())
+    return value
+
+
+@dataclass(frozen=True)
+class DiffusionTerm(AbstractTerm):
+    r"""$\frac{1}{|\Omega| D^2} \sum_x \|\nabla u(x)\|^2$: squared forward differences, a mean over components and axes.
+
+    The weights of VoxelMorph's and Fourier-Net's papers are meant for this mean.
+
+    Attributes:
+        field: ``displacement``, ``velocity``, ``inverse_velocity``, ... or ``levels`` (the mean over them).
+    """
+
+    kind: ClassVar[str] = "diffusion"
+    field: str = "displacement"
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or f"diffusion_{self.field}"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        fields = state[self.field]
+        fields = fields if isinstance(fields, list) else [fields]
+        return sum(Diffusion().energy(field) / field.shape[1] ** 2 for field in fields) / len(fields)
+
+
+@dataclass(frozen=True)
+class BendingTerm(AbstractTerm):
+    """The bending energy of :class:`pullback.regularity.Bending`, blind to affine maps.
+
+    Attributes:
+        field: The entry.
+    """
+
+    kind: ClassVar[str] = "bending"
+    field: str = "displacement"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        return Bending().energy(state[self.field])
+
+
+@dataclass(frozen=True)
+class DiceTerm(AbstractTerm):
+    r"""$1 - \frac{1}{L} \sum_l \frac{2 |A_l B_l|}{|A_l| + |B_l|}$ of one-hot labels, the warped ones sampled linearly.
+
+    Attributes:
+        fixed, warped: The entries.
+    """
+
+    kind: ClassVar[str] = "dice"
+    fixed: str = "fixed_labels"
+    warped: str = "warped_labels"
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or ("dice" if self.warped == "warped_labels" else f"dice_{self.warped}")
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        a, b = state[self.fixed].flatten(2), state[self.warped].flatten(2)
+        both, each = (a * b).sum(-1), a.sum(-1) + b.sum(-1)
+        return 1 - ((2 * both + SMALLEST_MASS) / (each + SMALLEST_MASS)).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class KullbackLeiblerTerm(AbstractTerm):
+    """The divergence of a velocity's posterior from smooth ones: :func:`pullback.networks.graph_laplacian_kl`.
+
+    Attributes:
+        precision: In 1 / voxels^2 of the lattice where the velocity is integrated.
+    """
+
+    kind: ClassVar[str] = "kl"
+    precision: float = 10.0
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        return graph_laplacian_kl(state["mean"], state["log_variance"], precision=self.precision)
+
+
+@dataclass(frozen=True)
+class OrientationTerm(AbstractTerm):
+    r"""$\frac{1}{|\Omega|} \sum_x \max(0, -\det \nabla \phi(x))$ by forward differences: a price for folds.
+
+    Attributes:
+        field: The displacement.
+
+    Reference:
+        Mok and Chung, Fast symmetric diffeomorphic image registration, CVPR 2020, doi:10.1109/CVPR42600.2020.00470.
+    """
+
+    kind: ClassVar[str] = "orientation"
+    field: str = "displacement"
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or f"orientation_{self.field}"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        return (-forward_determinant(state[self.field])).clamp(min=0).flatten(1).mean(1)
+
+
+def forward_determinant(displacement: Tensor) -> Tensor:
+    """Determinant of the map's derivative by forward differences, ``(B, *(S - 1))``."""
+    num_dims = displacement.ndim - 2
+    inner = tuple(slice(0, n - 1) for n in displacement.shape[2:])
+    columns = []
+    for axis in range(num_dims):
+        rest = tuple(s for a, s in enumerate(inner) if a != axis)
+        cut = [slice(None), slice(None), *rest]
+        cut.insert(2 + axis, slice(None))
+        columns.append(displacement.diff(dim=2 + axis)[tuple(cut)])
+    m = [[columns[c][:, r] + (1.0 if r == c else 0.0) for c in range(num_dims)] for r in range(num_dims)]
+    if num_dims == 2:
+        return m[0][0] * m[1][1] - m[0][1] * m[1][0]
+    return (
+        m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+        - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+        + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0])
+    )
+
+
+@dataclass(frozen=True)
+class MagnitudeTerm(AbstractTerm):
+    """How much the mean lengths of two fields differ, so that neither direction does all the work.
+
+    Attributes:
+        field, against: The fields.
+    """
+
+    kind: ClassVar[str] = "magnitude"
+    field: str = "velocity"
+    against: str = "inverse_velocity"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        a, b = (state[name].abs().flatten(1).mean(1) for name in (self.field, self.against))
+        return (a - b).abs()
+
+
+@dataclass(frozen=True)
+class InverseTerm(AbstractTerm):
+    r"""Mean squared length of $v(x) + u(x + v(x))$: how far the two displacements are from each other's inverse."""
+
+    kind: ClassVar[str] = "inverse"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        gap = functional.compose(state["displacement"], state["inverse_displacement"])
+        return gap.square().sum(dim=1).flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class DisplacementTerm(AbstractTerm):
+    """Mean squared distance in voxels from a displacement that is known (simulated pairs)."""
+
+    kind: ClassVar[str] = "true-displacement"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        return (state["displacement"] - state["true_displacement"]).square().sum(dim=1).flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class MatrixTerm(AbstractTerm):
+    """Mean squared difference of the numbers of a voxel matrix from one that is known.
+
+    Attributes:
+        unit_voxels: By which translations are divided, so that they weigh like the other numbers.
+    """
+
+    kind: ClassVar[str] = "true-matrix"
+    unit_voxels: float = 32.0
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        gap = (state["matrix"] - state["true_matrix"])[:, :-1]
+        unit = torch.ones_like(gap)
+        unit[..., -1] = self.unit_voxels
+        return (gap / unit).square().flatten(1).mean(1)
+
+
+Term = (
+    SimilarityTerm
+    | DiffusionTerm
+    | BendingTerm
+    | DiceTerm
+    | KullbackLeiblerTerm
+    | OrientationTerm
+    | MagnitudeTerm
+    | InverseTerm
+    | DisplacementTerm
+    | MatrixTerm
+)

@@ -1,0 +1,133 @@
+"""How good a network is, by real metrics, on the lattice it works on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pullback import functional
+from pullback.networks import AbstractNetwork
+from pullback.similarity import NCC
+from pullback.training.cohort import Batch, Cohort
+from pullback.training.pairs import NamePair
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """One pair.
+
+    Attributes:
+        fixed, moving: Names.
+        dice: By label, of those that both images hold; empty without labels.
+        percent_folds: Voxels of the lattice whose determinant (central differences) is not positive.
+        similarity: Correlation of fixed and warped.
+    """
+
+    fixed: str
+    moving: str
+    dice: dict[int, float]
+    percent_folds: float
+    similarity: float
+
+    @property
+    def mean_dice(self) -> float:
+        """Over labels; NaN without any."""
+        return sum(self.dice.values()) / len(self.dice) if self.dice else float("nan")
+
+
+def score_pairs(
+    network: AbstractNetwork | None,
+    cohort: Cohort,
+    pairs: Sequence[NamePair],
+    labels: Sequence[int],
+    *,
+    batch_size: int = 8,
+) -> list[PairScore]:
+    """Score a network on pairs.
+
+    Args:
+        network: In evaluation mode, on the cohort's device; None scores the pairs as they are.
+        cohort: Holds the scans.
+        pairs: Fixed and moving names.
+        labels: Which labels count.
+        batch_size: Pairs at a time.
+    """
+    scores = []
+    for batch, displacement in predictions(network, cohort, pairs, batch_size=batch_size):
+        scores += _score(batch, displacement, labels)
+    return scores
+
+
+def predictions(
+    network: AbstractNetwork | None, cohort: Cohort, pairs: Sequence[NamePair], *, batch_size: int = 8
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Batches with their displacements ``(B, D, *S)`` in voxels; zeros without a network."""
+    for start in range(0, len(pairs), batch_size):
+        batch = cohort.batch(pairs[start : start + batch_size])
+        with torch.no_grad():
+            if network is None:
+                size = (len(batch.fixed), batch.fixed.ndim - 2, *batch.fixed.shape[2:])
+                yield batch, torch.zeros(size, device=batch.fixed.device)
+            else:
+                yield batch, network(batch.fixed, batch.moving)["displacement"].float()
+
+
+def mean_scores(scores: Sequence[PairScore]) -> dict[str, float]:
+    """Means over pairs: ``dice`` (NaN without labels), ``percent_folds``, ``similarity``."""
+    with_labels = [score.mean_dice for score in scores if score.dice]
+    return {
+        "dice": sum(with_labels) / len(with_labels) if with_labels else float("nan"),
+        "percent_folds": sum(score.percent_folds for score in scores) / len(scores),
+        "similarity": sum(score.similarity for score in scores) / len(scores),
+    }
+
+
+def _score(batch: Batch, displacement: Tensor, labels: Sequence[int]) -> list[PairScore]:
+    determinant = functional.jacobian_determinant(displacement)
+    folds = 100 * (determinant <= 0).flatten(1).double().mean(1)
+    similarity = NCC().value_and_gradient(batch.fixed, functional.warp(batch.moving, displacement))[0]
+    dice: list[dict[int, float]] = [{} for _ in batch.names]
+    if batch.fixed_labels is not None and batch.moving_labels is not None:
+        warped = warp_nearest(batch.moving_labels, displacement)
+        sides = zip(batch.fixed_labels, warped, batch.moving_labels, strict=True)
+        dice = [dice_of(fixed, moved, moving, labels) for fixed, moved, moving in sides]
+    rows = zip(batch.names, dice, folds.tolist(), similarity.tolist(), strict=True)
+    return [PairScore(*names, overlap, folded, alike) for names, overlap, folded, alike in rows]
+
+
+def warp_nearest(labels: Tensor, displacement: Tensor) -> Tensor:
+    """Label maps ``(B, *S)`` at displaced voxels, nearest neighbour (halves go up), 0 outside."""
+    shape = labels.shape[1:]
+    axes = [torch.arange(n, dtype=displacement.dtype, device=displacement.device) for n in shape]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement
+    nearest = (points + 0.5).floor().to(torch.int64)
+    index, inside = torch.zeros_like(nearest[:, 0]), torch.ones_like(nearest[:, 0], dtype=torch.bool)
+    for axis, n in enumerate(shape):
+        along = nearest[:, axis]
+        inside &= (along >= 0) & (along < n)
+        index = index * n + along.clamp(0, n - 1)
+    found = labels.flatten(1).gather(1, index.flatten(1)).reshape(labels.shape)
+    return torch.where(inside, found, torch.zeros_like(found))
+
+
+def dice_of(fixed: Tensor, warped: Tensor, moving: Tensor, labels: Sequence[int]) -> dict[int, float]:
+    """Dice of each label that the fixed and the moving map both hold, for maps of one shape."""
+    wanted = torch.tensor(sorted(labels), device=fixed.device)
+    size = len(wanted) + 1
+    fixed, warped, moving = (_numbered(one, wanted) for one in (fixed, warped, moving))
+    table = torch.bincount(fixed * size + warped, minlength=size * size).reshape(size, size).double().cpu()
+    there = torch.bincount(moving, minlength=size).cpu()
+    sums = table.sum(0) + table.sum(1)
+    return {
+        int(value): float(2 * table[n, n] / sums[n])
+        for n, value in enumerate(wanted.tolist(), start=1)
+        if table[n].sum() > 0 and there[n] > 0
+    }
+
+
+def _numbered(labels: Tensor, wanted: Tensor) -> Tensor:
+    """Labels as 1, 2, ... in the order of `wanted`, others 0, flat."""
+    flat = labels.flatten().to(wanted.dtype)
+    place = torch.searchsorted(wanted, flat).clamp(max=len(wanted) - 1)
+    return torch.where(wanted[place] == flat, place + 1, torch.zeros_like(place))

@@ -1,0 +1,84 @@
+"""A network's weights and its card in one safetensors file: tensors and JSON, nothing that could run."""
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pullback.networks import AbstractNetwork, build
+from pullback.registration.card import Card
+from pullback.training.cache import whole
+from pullback.version import __version__
+
+CARD_KEY = "pullback"
+
+
+def save_network(path: str | Path, network: AbstractNetwork, card: Card) -> None:
+    """Write weights and card, whole or not at all.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
+    with whole(path) as temporary:
+        temporary.write_bytes(save(on_cpu(network.state_dict()), metadata={CARD_KEY: json.dumps(card.as_dict())}))
+
+
+def load_network(path: str | Path) -> tuple[AbstractNetwork, Card]:
+    """The network, on the CPU and in evaluation mode, and its card.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds no card, or its tensors do not fit the family.
+    """
+    path = Path(path)
+    card = load_card(path)
+    network = build(card.family, **card.settings)
+    load_weights(path, network)
+    return network.eval(), card
+
+
+def load_card(path: str | Path) -> Card:
+    """The card alone; raises as :func:`load_network`."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There are no weights '{path}'.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(CARD_KEY)
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is no safetensors file or damaged: {error}.") from error
+    if text is None:
+        raise ValueError(f"'{path}' holds tensors but no card of pullback; import it with `pullback models import`.")
+    return Card.from_dict(json.loads(text))
+
+
+def load_weights(path: str | Path, network: AbstractNetwork) -> None:
+    """Put the tensors of a file into a network.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    with safe_open(Path(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"The weights '{path}' do not fit the network: {error}") from None
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that safetensors can write."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def versions() -> dict[str, str]:
+    """What made the weights."""
+    return {"pullback": __version__, "torch": torch.__version__, "python": platform.python_version()}

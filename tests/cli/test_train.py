@@ -1,0 +1,111 @@
+"""``pullback train`` from files to weights, and ``register --model-file`` with them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import phantoms
+import small_cohort
+from pullback.cli.main import run
+
+pytest.importorskip("lightning_fabric", reason="training needs Lightning Fabric: pip install 'pullback[train]'")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice about workers and precision
+
+WITHOUT_READERS = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("nibabel", "SimpleITK"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import pullback.cli.train
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with data, a recipe, and a training by it."""
+    folder = tmp_path_factory.mktemp("train")
+    small_cohort.write_scans(folder / "data")
+    values = small_cohort.VALUES | {"split": {"fractions": [0.34, 0.33, 0.33]}, "augmentation": {}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    words = ["train", "--recipe", str(folder / "recipe.yaml"), "--cache", str(folder / "cache"), "--quiet"]
+    assert run([*words, "--data", str(folder / "data"), "--prepare-only"]) == 0
+    words += ["--out", str(folder / "out"), "--set", "optimisation.num_steps=2", "--seed", "4", "--device", "cpu"]
+    assert run([*words, "--results", str(folder / "study.json")]) == 0
+    return folder
+
+
+def test_files_and_figures(trained: Path):
+    assert {p.name for p in (trained / "out").iterdir()} == {
+        "best.safetensors",
+        "last.safetensors",
+        "last.state.safetensors",
+        "log.csv",
+    }
+    (row,) = json.loads((trained / "study.json").read_text())["rows"]
+    assert (row["method"], row["supervision"], row["seed"], row["num_pairs"]) == ("voxelmorph", "semi-supervised", 4, 2)
+    assert 0 < row["dice"] < 1
+    assert row["command"].startswith("pullback train")
+
+
+def test_registering_with_the_weights(trained: Path, tmp_path: Path):
+    images = [str(trained / "data" / "images" / f"s{n}.nii") for n in (0, 1)]
+    words = [
+        "register",
+        *images,
+        "--model-file",
+        str(trained / "out" / "best.safetensors"),
+        "--threads",
+        "1",
+        "--quiet",
+    ]
+    with phantoms.no_rivals():
+        assert run([*words, "--out", str(tmp_path / "a"), "--refine", "2"]) in (0, 3)
+    found = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert found["settings"]["refine"] == 2
+    assert "network" in found["timings_seconds"]
+    assert (tmp_path / "a" / "fixed_to_moving.h5").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "affine"], "`model` is 'affine', but a network gives a deformable map"),
+        (["--preset", "fast"], "a network has no levels"),
+        (["--initial", "centre"], "brought together by 'view'"),
+        (["--refine", "-1"], "`refine` is -1"),
+    ],
+)
+def test_words_that_a_network_leaves_no_room_for(trained: Path, tmp_path: Path, capsys, words: list[str], message: str):
+    image = str(trained / "data" / "images" / "s0.nii")
+    weights = str(trained / "out" / "best.safetensors")
+    assert run(["register", image, image, "--out", str(tmp_path / "a"), "--model-file", weights, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert run(["register", image, image, "--out", str(tmp_path / "a"), "--refine", "3"]) == 2
+    assert "give `model_file` too" in capsys.readouterr().err
+
+
+def test_errors_are_one_line(trained: Path, tmp_path: Path, capsys):
+    recipe = str(trained / "recipe.yaml")
+    for words, message in [
+        (["--recipe", recipe], "--out is needed"),
+        (["--recipe", "none.yaml", "--out", str(tmp_path)], "no recipe 'none.yaml'"),
+        (["--recipe", recipe, "--out", str(tmp_path)], "--prepare-only"),
+        (["--recipe", recipe, "--out", str(tmp_path), "--set", "optimisation.steps=3"], "did you mean num_steps"),
+        (["--recipe", recipe, "--out", str(tmp_path), "--data", "nowhere"], "give the folder of the data with --data"),
+        (["--recipe", recipe, "--out", str(trained / "out"), "--cache", str(trained / "cache")], "--resume"),
+    ]:
+        assert run(["train", *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_it_needs_no_library_that_reads_images():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_READERS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

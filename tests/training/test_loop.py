@@ -1,0 +1,272 @@
+"""The loop: learns, goes on bit for bit, stops as it should, writes what it should."""
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import small_cohort
+from pullback.networks import names
+from pullback.registration.card import Card
+from pullback.training.cache import Cache
+from pullback.training.checkpoint import BEST, LAST, STATE
+from pullback.training.cohort import Cohort, PairOrder
+from pullback.training.results import distance95, evaluate_network, write_rows
+from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
+from pullback.training.validation import dice_of, score_pairs, warp_nearest
+from pullback.training.weights import load_network, save_network
+
+pytest.importorskip("lightning_fabric", reason="training needs Lightning Fabric: pip install 'pullback[train]'")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice about workers and precision
+
+from pullback.training.loop import FINISHED, STALLED, STOPPED, build_network, train  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def whole(cache: Cache, tmp_path_factory) -> Path:
+    """A training of six steps without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(small_cohort.recipe(), cache, folder, device="cpu").reason == FINISHED
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("stop_after", [3, 4])
+def test_interrupted_and_resumed_gives_the_same_bits(cache: Cache, whole: Path, tmp_path: Path, stop_after: int):
+    def interrupt(step: int, num_steps: int, figures: dict) -> None:
+        if step == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = small_cohort.recipe()
+    stopped = train(recipe, cache, tmp_path, device="cpu", on_step=interrupt)
+    assert (stopped.reason, stopped.progress.step) == (STOPPED, stop_after)
+    assert not same(whole / LAST, tmp_path / LAST)
+    torch.manual_seed(99)  # what happened in between does not matter
+    assert train(recipe, cache, tmp_path, device="cpu", resume=True).reason == FINISHED
+    for file in (LAST, BEST, STATE):
+        assert same(whole / file, tmp_path / file)
+    figures = [[{k: v for k, v in r.items() if k != "seconds"} for r in rows(f)] for f in (whole, tmp_path)]
+    assert figures[0] == figures[1]
+
+
+def test_the_log_and_the_card(cache: Cache, whole: Path):
+    found = rows(whole)
+    assert [int(row["step"]) for row in found] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
+    assert float(found[2]["validation_dice"]) > 0
+    assert all(float(row["mse"]) > 0 for row in found if row["mse"])
+    network, card = load_network(whole / BEST)
+    assert (card.family, card.shape, card.spacing_mm) == ("voxelmorph", (16, 16, 16), (2.0, 2.0, 2.0))
+    assert card.alignment == "view"
+    assert card.data_fingerprint == cache.fingerprint
+    assert set(card.versions) == {"pullback", "torch", "python"}
+    assert card.figures["dice"] == pytest.approx(max(float(r["validation_dice"] or 0) for r in found), rel=1e-5)
+    assert not network.training
+    assert Card.from_dict(json.loads(json.dumps(card.as_dict()))) == card
+    assert oct((whole / BEST).stat().st_mode)[-3:] != "600"
+
+
+def test_it_learns(cache: Cache, tmp_path: Path):
+    recipe = small_cohort.recipe(
+        network={"settings": {"encoder": [8] * 4, "decoder": [8] * 7, "head_std": 1e-2}},
+        losses=[{"kind": "similarity", "measure": "ncc"}, {"kind": "dice"}, {"kind": "diffusion", "weight": 0.05}],
+        optimisation={"num_steps": 60, "learning_rate": 0.005, "decay": "constant"},
+        validation={"every_steps": 60},
+        augmentation={"flips": [], "own": {}, "noise": 0.0},
+    )
+    losses: list[float] = []
+    train(recipe, cache, tmp_path, device="cpu", on_step=lambda step, num_steps, f: losses.append(f["loss"]))
+    first, last = sum(losses[:12]) / 12, sum(losses[-12:]) / 12  # twelve steps see each pair four times
+    assert last < first - 0.3
+
+
+def _initial(cache: Cache) -> float:
+    cohort = Cohort(cache, ("validation",), torch.device("cpu"))
+    scores = score_pairs(None, cohort, cohort.pairs(small_cohort.recipe().pairs.validation, "validation"), (1, 2))
+    return sum(score.mean_dice for score in scores) / len(scores)
+
+
+def test_a_non_finite_loss_names_the_term_and_the_pair(cache: Cache, tmp_path: Path):
+    bad = cache.load
+
+    class Broken(Cache):
+        def load(self, entry):
+            image, labels = bad(entry)
+            return (image * float("nan") if entry.name == cache.split.training[1] else image), labels
+
+    broken = Broken(**vars(cache))
+    recipe = small_cohort.recipe(augmentation={"noise": 0.0}, optimisation={"batch_size": 1})
+    with pytest.raises(
+        FloatingPointError, match=rf"The loss 'mse' is nan at step \d+ for fixed .*{cache.split.training[1]}"
+    ):
+        train(recipe, broken, tmp_path, device="cpu")
+    assert not (tmp_path / LAST).exists()
+
+
+def test_it_stops_early(cache: Cache, tmp_path: Path):
+    recipe = small_cohort.recipe(
+        optimisation={"num_steps": 50, "learning_rate": 1e-12}, validation={"every_steps": 1, "patience": 2}
+    )
+    done = train(recipe, cache, tmp_path, device="cpu")
+    assert (done.reason, done.progress.step) == (STALLED, 3)
+
+
+def test_what_a_training_refuses(cache: Cache, whole: Path, tmp_path: Path):
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(small_cohort.recipe(), cache, whole, device="cpu")
+    with pytest.raises(ValueError, match="another recipe: 'seed' differs"):
+        train(small_cohort.recipe(seed=5), cache, whole, device="cpu", resume=True)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        train(small_cohort.recipe(), cache, tmp_path / "new", device="cpu", resume=True)
+    with pytest.raises(ValueError, match=r"'voxelmorf'.*Did you mean 'voxelmorph'"):
+        train(small_cohort.recipe(network={"family": "voxelmorf"}), cache, tmp_path / "a", device="cpu")
+    losses = [{"kind": "similarity", "fixed": "half_warped_fixed", "warped": "half_warped"}]
+    with pytest.raises(ValueError, match="no 'inverse_half_displacement'"):
+        train(small_cohort.recipe(losses=losses), cache, tmp_path / "b", device="cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device"):
+            train(small_cohort.recipe(), cache, tmp_path / "c", device="cuda")
+
+
+SPECIAL = {
+    "symnet": [
+        {"kind": "similarity", "measure": "mse", "fixed": "half_warped_fixed", "warped": "half_warped"},
+        {"kind": "diffusion", "field": "inverse_velocity"},
+        {"kind": "magnitude"},
+        {"kind": "orientation"},
+        {"kind": "inverse"},
+    ],
+    "voxelmorph-probabilistic": [{"kind": "similarity", "measure": "mse"}, {"kind": "kl"}],
+}
+
+
+@pytest.mark.parametrize("family", names())
+def test_every_family_trains_without_touching_the_loop(cache: Cache, tmp_path: Path, family: str):
+    losses = SPECIAL.get(family, [{"kind": "similarity", "measure": "ncc"}, {"kind": "diffusion"}])
+    settings = {} if family.startswith("voxelmorph") else {"start_channels": 2}
+    if family.startswith("voxelmorph"):
+        settings = {"encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2, 2]}
+    values = {**small_cohort.VALUES, "network": {"family": family, "settings": settings}, "losses": losses}
+    recipe = small_cohort.recipe_of(values | {"optimisation": {"num_steps": 2}, "validation": {"every_steps": 2}})
+    before = build_network(recipe, 1).state_dict()
+    assert train(recipe, cache, tmp_path, device="cpu").reason == FINISHED
+    after = load_file(tmp_path / LAST)
+    assert before.keys() == after.keys()
+
+
+def test_supervised_by_known_maps(cache: Cache, tmp_path: Path):
+    values = {key: value for key, value in small_cohort.VALUES.items() if key != "augmentation"}
+    values |= {"simulation": {"deformation_voxels": 1.0}, "losses": [{"kind": "true-displacement"}]}
+    recipe = small_cohort.recipe_of(values | {"optimisation": {"num_steps": 1}})
+    assert recipe.supervision == "supervised"
+    assert train(recipe, cache, tmp_path, device="cpu").reason == FINISHED
+
+
+def test_stages_freeze_and_change_weights(cache: Cache, tmp_path: Path):
+    stages = [{"from_step": 0, "frozen": ["unet."]}, {"from_step": 2, "learning_rate": 0.5, "weights": {"dice": 3}}]
+    recipe = small_cohort.recipe(stages=stages, optimisation={"num_steps": 2, "warm_up_steps": 0})
+    before = {name: tensor.clone() for name, tensor in _first(recipe).items()}
+    train(recipe, cache, tmp_path, device="cpu")
+    after = load_file(tmp_path / LAST)
+    assert {name for name in after if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
+    assert stage_at(recipe, 5).frozen == ()
+    assert weights_at(recipe, 1) == [1.0, 1.0, 0.1]
+    assert weights_at(recipe, 2) == [1.0, 3.0, 0.1]
+    with pytest.raises(ValueError, match="no parameter starts so"):
+        freeze(build_network(recipe, 1), ("none",))
+    with pytest.raises(ValueError, match="nothing to learn"):
+        freeze(build_network(recipe, 1), ("unet.", "head."))
+
+
+def _first(recipe) -> dict:
+    from pullback.training.cohort import seed_of
+
+    torch.manual_seed(seed_of(recipe.seed, 0))
+    return build_network(recipe, 1).state_dict()
+
+
+def test_learning_rates():
+    plan = {"num_steps": 12, "warm_up_steps": 2, "learning_rate": 1.0, "final_share": 0.1}
+    for decay, middle, last in (("constant", 1.0, 1.0), ("linear", 0.55, 0.19), ("cosine", 0.55, None)):
+        recipe = small_cohort.recipe(optimisation=plan | {"decay": decay})
+        assert learning_rate_at(recipe, 0) == 0.5
+        assert learning_rate_at(recipe, 7) == pytest.approx(middle)
+        assert last is None or learning_rate_at(recipe, 11) == pytest.approx(last)
+
+
+def test_every_pair_once_per_round_in_another_order():
+    pairs = [(str(n), "x") for n in range(7)]
+    order = PairOrder(pairs, 3)
+    first, second = order.take(0, 7), order.take(7, 7)
+    assert sorted(first) == sorted(second) == pairs
+    assert first != second
+    assert PairOrder(pairs, 3).take(5, 4) == [*first[5:], *second[:2]]
+
+
+def test_labels_at_displaced_voxels():
+    labels = torch.arange(4).reshape(1, 4, 1).expand(1, 4, 2)
+    displacement = torch.zeros(1, 2, 4, 2)
+    displacement[:, 0] = 0.5
+    assert warp_nearest(labels, displacement)[0, :, 0].tolist() == [1, 2, 3, 0]
+
+
+def test_dice_of_label_maps():
+    fixed, warped = torch.tensor([0, 5, 5, 9, 2]), torch.tensor([5, 5, 5, 0, 0])
+    assert dice_of(fixed, warped, torch.tensor([5, 9, 0, 0, 0]), (2, 5, 9)) == {5: 0.8, 9: 0.0}
+
+
+def test_surface_distances_of_shifted_boxes():
+    a = torch.zeros(12, 12, 12, dtype=torch.bool).numpy()
+    b = a.copy()
+    a[2:6, 2:6, 2:6] = True
+    b[4:8, 2:6, 2:6] = True
+    assert distance95(a, b, (1.5, 1, 1)) == pytest.approx(3.0)
+    assert distance95(a, a, (1, 1, 1)) == 0
+    assert distance95(a, a & ~a, (1, 1, 1)) is None
+
+
+def test_rows_of_a_study(cache: Cache, whole: Path, tmp_path: Path):
+    (row,) = evaluate_network(whole / BEST, cache, part="validation", device="cpu")
+    (initial,) = evaluate_network(None, cache, part="validation", device="cpu")
+    assert (row.method, row.supervision, row.seed) == ("voxelmorph", "semi-supervised", 0)
+    assert (initial.method, initial.supervision, initial.seed, initial.folds) == ("initial", "none", None, 0.0)
+    assert initial.dice == pytest.approx(_initial(cache), abs=1e-4)
+    assert row.seconds_per_pair > 0
+    assert row.parameters == sum(t.numel() for t in load_file(whole / BEST).values())
+    path = tmp_path / "study.json"
+    write_rows(path, "study", [row.as_dict()])
+    write_rows(path, "study", [initial.as_dict(), row.as_dict() | {"dice": 0.5}])
+    written = json.loads(path.read_text())
+    assert written["study"] == "study"
+    assert [r["method"] for r in written["rows"]] == ["initial", "voxelmorph"]
+    assert written["rows"][1]["dice"] == 0.5
+
+
+def test_weights_that_are_none(whole: Path, tmp_path: Path):
+    network, card = load_network(whole / BEST)
+    save_network(tmp_path / "copy.safetensors", network, card)
+    assert load_network(tmp_path / "copy.safetensors")[1] == card
+    (tmp_path / "text.safetensors").write_text("not tensors")
+    with pytest.raises(ValueError, match="no safetensors file or damaged"):
+        load_network(tmp_path / "text.safetensors")
+    with pytest.raises(ValueError, match="no card of pullback"):
+        load_network(whole / STATE)
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        load_network(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="create it first"):
+        save_network(tmp_path / "no" / "x.safetensors", network, card)
+    with pytest.raises(ValueError, match="incomplete or of another version"):
+        Card.from_dict({"family": "voxelmorph"})

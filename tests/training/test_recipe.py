@@ -1,0 +1,97 @@
+"""Recipes: from YAML and back, every name and number checked, messages that help."""
+
+from pathlib import Path
+
+import pytest
+
+import small_cohort
+from pullback.networks import build
+from pullback.training.parsing import merge
+from pullback.training.recipe import read_recipe, recipe_of
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+MINIMAL = {"name": "x", "preprocessing": {"shape": [16, 16, 16]}}
+
+
+def test_what_a_recipe_says_of_itself_makes_it_again():
+    recipe = small_cohort.recipe()
+    assert recipe_of(recipe.as_dict()) == recipe
+    assert recipe.as_dict()["losses"][1] == {"kind": "dice", "weight": 1.0, "name": ""} | {
+        "fixed": "fixed_labels",
+        "warped": "warped_labels",
+    }
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_project_reads(path: Path):
+    recipe = read_recipe(path)
+    assert recipe_of(recipe.as_dict()) == recipe
+    axes = len(recipe.preprocessing.network_shape)
+    network = build(recipe.network.family, num_dims=axes, **recipe.network.settings)
+    assert all(n % network.multiple == 0 for n in recipe.preprocessing.network_shape)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimisation": {"learning_rat": 1}}, r"`recipe.optimisation` has no 'learning_rat'; did you mean learning_"),
+        ({"colour": 1}, "`recipe` has no 'colour'; it takes name,"),
+        ({"optimisation": {"num_steps": 1.5}}, r"`recipe.optimisation.num_steps` is 1.5, but a whole number"),
+        ({"optimisation": {"num_steps": True}}, "is True, but a whole number"),
+        ({"optimisation": {"num_steps": 0}}, r"recipe.optimisation: `num_steps` is 0, but a number above 0"),
+        ({"optimisation": {"learning_rate": "fast"}}, "is 'fast', but a number"),
+        ({"optimisation": {"precision": "16"}}, "32-true, bf16-mixed"),
+        ({"optimisation": [1]}, r"is \[1\], but names with values"),
+        ({"losses": [{"kind": "dise"}]}, r"`recipe.losses\[0\].kind` is 'dise'.* Did you mean dice\?"),
+        ({"losses": [{"weight": 1}]}, "is None, but it can be bending, dice"),
+        ({"losses": []}, "`losses` is empty"),
+        ({"losses": [{"kind": "dice"}, {"kind": "dice"}]}, "Two terms are called 'dice'"),
+        ({"losses": [{"kind": "diffusion", True: "velocity"}]}, "has no 'True'; it takes weight, name, field"),
+        ({"pairs": {"test": {"of": "random"}}}, "random pairs need a number"),
+        ({"preprocessing": {}}, "`recipe.preprocessing` lacks 'shape'"),
+        ({"preprocessing": {"shape": "16"}}, "is '16', but a list"),
+        ({"preprocessing": {"shape": [16] * 3, "alignment": "view", "reference": "a"}}, "which uses none"),
+        ({"split": {"fractions": [1, 0]}}, "holds 2 values, but 3 are needed"),
+        ({"augmentation": {"flips": [3]}}, "axes are 0 to 2"),
+        ({"simulation": {}, "augmentation": {"flips": [0]}}, "may not move"),
+        ({"stages": [{"from_step": 5}, {"from_step": 2}]}, "in the order of their first steps"),
+        ({"stages": [{"from_step": 5, "weights": {"dise": 1}}]}, "'dise'"),
+    ],
+)
+def test_messages_name_the_place_and_what_is_near(values: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        recipe_of(MINIMAL | values)
+
+
+def test_numbers_without_a_point_are_numbers():
+    assert recipe_of(MINIMAL | {"optimisation": {"learning_rate": "1e-4"}}).optimisation.learning_rate == 1e-4
+    assert recipe_of(MINIMAL | {"optimisation": {"learning_rate": 1}}).optimisation.learning_rate == 1.0
+
+
+def test_a_base_and_changes(tmp_path: Path):
+    (tmp_path / "base.yaml").write_text(
+        "name: base\npreprocessing: {shape: [8, 8], spacing_mm: [1, 2]}\nlosses: [{kind: dice}, {kind: bending}]\n"
+    )
+    (tmp_path / "own.yaml").write_text("base: base.yaml\nname: own\npreprocessing: {shape: [16, 16]}\n")
+    changes = ["optimisation.num_steps=7", "network.settings.num_squarings=3", "losses.1.weight=2"]
+    recipe = read_recipe(tmp_path / "own.yaml", changes)
+    assert (recipe.name, recipe.preprocessing.shape, recipe.preprocessing.spacing_mm) == ("own", (16, 16), (1.0, 2.0))
+    assert recipe.optimisation.num_steps == 7
+    assert recipe.network.settings == {"num_squarings": 3}
+    assert [term.weight for term in recipe.losses] == [1.0, 2.0]
+    with pytest.raises(ValueError, match="'num_steps' changes nothing"):
+        read_recipe(tmp_path / "own.yaml", ["num_steps"])
+    with pytest.raises(ValueError, match="list of 2; it has no place '2'"):
+        read_recipe(tmp_path / "own.yaml", ["losses.2.weight=1"])
+    with pytest.raises(FileNotFoundError, match="no recipe"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+def test_merging_replaces_lists_whole():
+    assert merge({"a": [1, 2], "b": {"c": 1, "d": 2}}, {"a": [3], "b": {"c": 4}}) == {"a": [3], "b": {"c": 4, "d": 2}}
+
+
+def test_supervision_is_read_off_the_terms():
+    assert small_cohort.recipe().supervision == "semi-supervised"
+    assert recipe_of(MINIMAL).supervision == "unsupervised"
+    assert recipe_of(MINIMAL | {"losses": [{"kind": "true-matrix"}]}).supervision == "supervised"

@@ -1,0 +1,120 @@
+"""Each term against numbers known beforehand, and its derivative."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from examples import noise
+from pullback.similarity import LNCC, MSE, NCC
+from pullback.training.state import TrainingState, one_hot
+from pullback.training.terms import (
+    BendingTerm,
+    DiceTerm,
+    DiffusionTerm,
+    DisplacementTerm,
+    InverseTerm,
+    KullbackLeiblerTerm,
+    MagnitudeTerm,
+    MatrixTerm,
+    OrientationTerm,
+    SimilarityTerm,
+    between,
+    forward_determinant,
+)
+
+SHAPE = (6, 7, 8)
+
+
+def ramp(slope: float, num_dims: int = 3) -> Tensor:
+    """``u_0 = slope * x_0`` of one pair, other components 0."""
+    shape = SHAPE[:num_dims]
+    field = torch.zeros(1, num_dims, *shape)
+    field[0, 0] = slope * torch.arange(shape[0], dtype=torch.float32).reshape(-1, *[1] * (num_dims - 1))
+    return field
+
+
+@pytest.mark.parametrize("num_dims", [2, 3])
+def test_diffusion_of_a_ramp(num_dims: int):
+    field, n = ramp(0.5, num_dims), SHAPE[0]
+    expected = 0.25 * (n - 1) / n / num_dims**2
+    assert float(DiffusionTerm(field="velocity")({"velocity": field})) == pytest.approx(expected)
+    assert float(DiffusionTerm(field="levels")({"levels": [field, 0 * field]})) == pytest.approx(expected / 2)
+    assert float(BendingTerm()({"displacement": field})) == pytest.approx(0, abs=1e-10)
+
+
+def test_dice_of_shifted_boxes():
+    labels = torch.zeros(2, 6, 6, 6, dtype=torch.int32)
+    labels[:, 1:4, 1:5, 1:5] = 7
+    one = one_hot(labels, torch.tensor([7, 9]))
+    state = TrainingState({"fixed_labels": one, "moving_labels": one, "displacement": torch.zeros(2, 3, 6, 6, 6)})
+    state["displacement"][1, 0] = 1.0
+    assert DiceTerm()(state).tolist() == pytest.approx([0, (1 - 2 / 3) / 2], abs=1e-5)
+
+
+def test_similarities_at_a_perfect_match_and_far_off():
+    image = noise(2, 1, *SHAPE)
+    state = {"fixed": image, "warped": torch.stack([image[0], image[1] + 2])}
+    assert SimilarityTerm(measure="mse")(state).tolist() == pytest.approx([0, 4], abs=1e-5)
+    assert SimilarityTerm(measure="ncc")(state).tolist() == pytest.approx([-1, -1], abs=1e-5)
+    assert SimilarityTerm(measure="lncc", noise=1e-8)(state).tolist() == pytest.approx([-1, -1], abs=1e-3)
+
+
+@pytest.mark.parametrize("similarity", [MSE(), NCC(squared=True), LNCC(radius_voxels=1)])
+def test_similarities_are_differentiable_in_both_images(similarity):
+    a, b = (noise(1, 1, 4, 5, 6, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2))
+    assert torch.autograd.gradcheck(lambda x, y: between(similarity, x, y), (a, b), atol=1e-6)
+
+
+def test_folds_cost_their_depth():
+    assert float(OrientationTerm()({"displacement": ramp(-3.0)})) == pytest.approx(2.0)  # determinant 1 - 3
+    assert float(OrientationTerm()({"displacement": ramp(0.5)})) == 0
+
+
+@pytest.mark.parametrize("num_dims", [2, 3])
+def test_the_determinant_of_a_linear_map_is_the_matrix_s(num_dims: int):
+    matrix = 0.3 * noise(num_dims, num_dims, seed=5)
+    axes = [torch.arange(n, dtype=torch.float32) for n in SHAPE[:num_dims]]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    field = torch.einsum("rc,c...->r...", matrix, points)[None]
+    expected = float(torch.linalg.det(matrix + torch.eye(num_dims)))
+    torch.testing.assert_close(
+        forward_determinant(field), torch.full((1, *(n - 1 for n in SHAPE[:num_dims])), expected), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_magnitude_and_inverse_and_known_answers():
+    one, two = torch.ones(1, 3, *SHAPE), torch.full((1, 3, *SHAPE), 2.0)
+    assert float(MagnitudeTerm()({"velocity": one, "inverse_velocity": -two})) == pytest.approx(1)
+    assert float(InverseTerm()({"displacement": one, "inverse_displacement": -one})) == pytest.approx(0)
+    assert float(InverseTerm()({"displacement": two, "inverse_displacement": -one})) == pytest.approx(3)
+    assert float(DisplacementTerm()({"displacement": two, "true_displacement": one})) == pytest.approx(3)
+    matrix = torch.eye(4)[None]
+    other = matrix.clone()
+    other[0, 0, 3], other[0, 1, 1] = 16.0, 1.5
+    term = MatrixTerm(unit_voxels=32)
+    assert float(term({"matrix": matrix, "true_matrix": other})) == pytest.approx((0.25 + 0.25) / 12)
+
+
+def test_the_divergence_is_the_networks_own():
+    mean, log_variance = torch.zeros(2, 3, 4, 4, 4), torch.full((2, 3, 4, 4, 4), math.log(0.1))
+    value = KullbackLeiblerTerm(precision=2.0)({"mean": mean, "log_variance": log_variance})
+    degree = 2 * 3 * 3 / 4  # neighbours of a voxel of 4 x 4 x 4, on average
+    assert value.tolist() == pytest.approx([1.5 * (2 * degree * 0.1 - math.log(0.1))] * 2)
+
+
+def test_the_state_samples_what_is_asked_for_and_names_what_is_missing():
+    moving = noise(1, 1, *SHAPE)
+    state = TrainingState({"moving": moving.half(), "displacement": torch.zeros(1, 3, *SHAPE)})
+    assert "warped" not in state
+    assert state["warped"].dtype == torch.float32
+    assert "warped" in state
+    with pytest.raises(ValueError, match=r"no 'inverse_displacement': .* There is displacement, fixed, moving"):
+        TrainingState({**state, "fixed": moving})["warped_fixed"]
+
+
+def test_names_in_the_log():
+    backward = SimilarityTerm(measure="ncc", fixed="moving", warped="warped_fixed")
+    titles = [SimilarityTerm().title, backward.title, DiffusionTerm().title, DiceTerm(name="overlap").title]
+    assert titles == ["lncc", "ncc_warped_fixed", "diffusion_displacement", "overlap"]
