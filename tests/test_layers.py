@@ -33,6 +33,7 @@ OWNERS: dict[str, str] = {
     "SimpleITK": "io",
     "h5py": "io",
     "numba": "kernels",
+    "onnxruntime": "networks",
 }
 """Foreign packages that one part alone may import."""
 

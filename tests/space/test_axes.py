@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from examples import GRIDS, oblique_axes
-from pullback.space import Grid, Reorientation, axis_codes, closest_to_ras
+from pullback.space import Grid, Reorientation, axis_codes, closest_to, closest_to_ras
 
 every_grid = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
 
@@ -55,3 +55,16 @@ def test_closest_to_ras_is_blind_to_the_order_in_memory():
     for reorientation in all_reorientations(3):
         stored = reorientation.apply_to_grid(grid)
         assert closest_to_ras(stored).apply_to_grid(stored).same_as(grid, 1e-9)
+
+
+@every_grid
+def test_any_orientation_can_be_asked_for(grid):
+    for reorientation in all_reorientations(grid.num_dims):
+        wanted = axis_codes(reorientation.apply_to_grid(grid))
+        assert axis_codes(closest_to(grid, wanted).apply_to_grid(grid)) == wanted
+
+
+@pytest.mark.parametrize("orientation", ["", "RA", "RAR", "RAX", "RASS", "ras"])
+def test_an_orientation_names_each_axis_once(orientation):
+    with pytest.raises(ValueError, match="orientation"):
+        closest_to(GRIDS["RAS"], orientation)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pullback.cli import apply, demo, info, jacobian, register, train
+from pullback.cli import apply, demo, info, jacobian, models, register, train
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
@@ -49,6 +49,7 @@ app.command("jacobian")(jacobian.command)
 app.command("info")(info.command)
 app.command("demo")(demo.command)
 app.command("train")(train.command)
+app.add_typer(models.app, name="models")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,8 @@ from pullback.networks import (
 )
 from pullback.networks.contract import STATE_NAMES, AbstractNetwork, State
 from pullback.networks.cost import Cost, measure_cost, num_parameters
-from pullback.networks.importing import import_weights, importable
+from pullback.networks.exporting import compare_onnx, export_onnx, has_onnxruntime
+from pullback.networks.importing import Transcript, import_weights, importable, transcribe
 from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
@@ -25,10 +26,14 @@ __all__ = [
     "Cost",
     "Family",
     "State",
+    "Transcript",
     "build",
+    "compare_onnx",
+    "export_onnx",
     "family",
     "find",
     "graph_laplacian_kl",
+    "has_onnxruntime",
     "import_weights",
     "importable",
     "measure_cost",
@@ -36,4 +41,5 @@ __all__ = [
     "num_parameters",
     "padded_shape",
     "run_padded",
+    "transcribe",
 ]

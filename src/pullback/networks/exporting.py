@@ -38,8 +38,7 @@ def export_onnx(network: AbstractNetwork, shape: tuple[int, ...]) -> bytes:
         shape: Multiples of the network's `multiple`.
 
     Raises:
-        ValueError: If the shape does not fit.
-        ModuleNotFoundError: Without the packages of the extra ``onnx``.
+        ValueError: If the shape does not fit, or without the packages of the extra ``onnx``.
     """
     _require("onnx", "onnxscript")
     if len(shape) != network.num_dims or padded_shape(network, shape) != tuple(shape):
@@ -70,7 +69,7 @@ def compare_onnx(model: bytes, network: AbstractNetwork, fixed: Tensor, moving: 
         The largest difference of a displacement's component, in voxels.
 
     Raises:
-        ModuleNotFoundError: Without onnxruntime.
+        ValueError: Without onnxruntime.
     """
     _require("onnxruntime")
     import onnxruntime
@@ -90,9 +89,7 @@ def has_onnxruntime() -> bool:
 def _require(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(
-                f"ONNX needs the package {package}; install it with pip install 'pullback[onnx]'."
-            )
+            raise ValueError(f"ONNX needs the package {package}; install it with pip install 'pullback[onnx]'.")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
-from pullback.networks.importing import Tensors, encoder_decoder_layers, key_map, rename
+from pullback.networks.importing import Tensors, Transcript, encoder_decoder_layers, key_map, rename
 from pullback.networks.parametrisation import BandLimited, Velocity
 from pullback.networks.registry import family
 from pullback.networks.symnet import decoder_widths, encoder_widths
@@ -132,7 +132,7 @@ def fourier_net_diff(
 
 
 @key_map("fourier-net", "fourier-net-diff")
-def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
     """The code's checkpoints: the padding's gain, half lattices as unit, the dropped wave; unused layers are left."""
     first = tensors["eninput.0.weight"]
     num_dims = first.ndim - 2
@@ -146,4 +146,5 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str,
         "unit": "normalised",
         "is_nyquist_paired": False,
     }
-    return settings, rename(tensors, [*layers, ("rr_dc9.0", "head")], unused=unused)
+    renamed = rename(tensors, [*layers, ("rr_dc9.0", "head")], unused=unused)
+    return Transcript(settings, renamed, (160, 192, 224)[:num_dims], "LIA" if num_dims == 3 else "RA")

@@ -19,6 +19,7 @@ original composes the velocities as if they were displacements, and integrates t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from pullback.checks import check_choice
 from pullback.networks import composition
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
-from pullback.networks.importing import Tensors, encoder_decoder_layers, key_map, rename
+from pullback.networks.importing import Tensors, Transcript, encoder_decoder_layers, key_map, rename
 from pullback.networks.parametrisation import BandLimited, Velocity
 from pullback.networks.registry import family
 from pullback.networks.symnet import encoder_widths
@@ -225,7 +226,7 @@ def fourier_net_plus_diff(
 
 
 @key_map("fourier-net-plus")
-def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
     """The codes' checkpoints of both variants; fields and images are zero outside in 3-D, and repeat in 2-D."""
     first = tensors["net1.eninput.0.weight"]
     num_dims, start_channels = first.ndim - 2, first.shape[0]
@@ -249,11 +250,12 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str,
         "input_gain": 2.0**num_dims,
         "outside": "zeros" if num_dims == 3 else "edge",
     }
-    return settings, rename(tensors, layers)
+    renamed = rename(tensors, layers)
+    return Transcript(settings, renamed, (160, 192, 224)[:num_dims], "LIA" if num_dims == 3 else "RA")
 
 
 @key_map("fourier-net-plus-diff")
-def _from_published_diff(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+def _from_published_diff(tensors: Tensors, config: dict[str, Any]) -> Transcript:
     """The same files; the composed velocities are integrated once."""
-    settings, renamed = _from_published(tensors, config)
-    return settings | {"is_integrated_once": True, "num_squarings": 7}, renamed
+    plain = _from_published(tensors, config)
+    return replace(plain, settings=plain.settings | {"is_integrated_once": True, "num_squarings": 7})

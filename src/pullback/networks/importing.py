@@ -1,12 +1,12 @@
 """Weights that the original authors published, as networks of the zoo.
 
-A family's file holds its key map: a function from the published tensors to the settings and the renamed tensors, where
-everything that the original computes in its own way becomes an explicit setting. Files are read as tensors only; a
-pickle is never executed.
+A family's file holds its key map: a function from the published tensors to a transcript, where everything that the
+original computes in its own way becomes an explicit setting. Only tensors are read; a pickle is never executed.
 """
 
 import pickle
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,26 @@ from pullback.networks.contract import AbstractNetwork
 from pullback.networks.registry import build, find
 
 Tensors = dict[str, Tensor]
-KeyMap = Callable[[Tensors, dict[str, Any]], tuple[dict[str, Any], Tensors]]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A checkpoint in our words.
+
+    Attributes:
+        settings: For :func:`pullback.networks.build`.
+        tensors: Under the names of the network built so.
+        shape: The lattice that the published weights were trained on, as far as that is known.
+        orientation: Where the axes of its arrays pointed, as far as that is known.
+    """
+
+    settings: dict[str, Any]
+    tensors: Tensors
+    shape: tuple[int, ...]
+    orientation: str
+
+
+KeyMap = Callable[[Tensors, dict[str, Any]], Transcript]
 
 _KEY_MAPS: dict[str, KeyMap] = {}
 _WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model")
@@ -27,8 +46,7 @@ _WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model")
 def key_map(*names: str) -> Callable[[KeyMap], KeyMap]:
     """Register the decorated function as the key map of these families.
 
-    It takes the published tensors and what else the file said about the model (often nothing), and returns the
-    settings for :func:`pullback.networks.build` and the tensors under the names of the network built so.
+    It takes the published tensors, and what the file (often nothing) and the caller say about the model.
     """
 
     def register(function: KeyMap) -> KeyMap:
@@ -44,7 +62,15 @@ def importable() -> list[str]:
 
 
 def import_weights(family: str, path: Path | str, **settings: Any) -> AbstractNetwork:
-    """A network of the zoo with published weights, computing what the original code computes.
+    """A network with published weights, computing what the original code computes; see :func:`transcribe`."""
+    transcript = transcribe(family, path, **settings)
+    network = build(family, **transcript.settings)
+    _load(network, transcript.tensors, family, path)
+    return network.eval()
+
+
+def transcribe(family: str, path: Path | str, **settings: Any) -> Transcript:
+    """Read a published checkpoint in our words.
 
     Args:
         family: One of :func:`importable`.
@@ -56,18 +82,16 @@ def import_weights(family: str, path: Path | str, **settings: Any) -> AbstractNe
         ValueError: If the file holds anything but tensors and plain values, or tensors that do not fit the family.
     """
     find(family)
-    transcribe = _KEY_MAPS[check_choice("family", family, importable())]
+    mapping = _KEY_MAPS[check_choice("family", family, importable())]
     tensors, config = read_checkpoint(Path(path))
     try:
-        own, renamed = transcribe(tensors, config)
+        transcript = mapping(tensors, config | settings)
     except KeyError as missing:
         raise ValueError(
             f"`path` is '{path}', which has no tensor {missing}, so it is no checkpoint of '{family}'; it holds "
             f"{_some(tensors)}."
         ) from None
-    network = build(family, **own | settings)
-    _load(network, renamed, family, path)
-    return network.eval()
+    return replace(transcript, settings=transcript.settings | settings)
 
 
 def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -76,18 +100,19 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise FileNotFoundError(f"`path` is '{path}', but there is no such file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError, KeyError, AttributeError):
         raise ValueError(
-            f"`path` is '{path}', which cannot be read as tensors and plain values alone, and nothing else is ever "
-            f"loaded ({str(error).splitlines()[0]})."
+            f"`path` is '{path}', which is damaged, no PyTorch file, or holds more than tensors and plain values; "
+            f"anything else is never loaded. Save the model's state_dict with torch.save in the original software."
         ) from None
-    config = content.get("config", {}) if isinstance(content, dict) else {}
+    config = content.get("config") if isinstance(content, dict) else None
     for name in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise ValueError(f"`path` is '{path}', but it holds no dictionary of tensors; save the model's state_dict.")
-    return {name.removeprefix("module."): value for name, value in content.items()}, config
+    tensors = {name.removeprefix("module."): value for name, value in content.items()}
+    return tensors, config if isinstance(config, dict) else {}
 
 
 def rename(tensors: Tensors, layers: Iterable[tuple[str, str]], *, unused: Iterable[str] = ()) -> Tensors:

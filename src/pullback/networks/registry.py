@@ -79,9 +79,19 @@ def build(name: str, **settings: Any) -> AbstractNetwork:
         ValueError: If the family or one of its settings is unknown, or a value does not fit.
     """
     entry = find(name)
-    for key in settings:
+    for key, value in settings.items():
         check_choice("setting", key, list(entry.defaults))
+        _check_kind(key, value, entry.defaults[key])
     complete = json.loads(json.dumps(entry.defaults | settings))  # tuples become lists here, not on the way to a file
     network = entry.builder(**complete)
     network.family, network.settings = name, complete
     return network
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """A number where the default is a number, and so on; whole numbers may stand for names (``size: 2``)."""
+    kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str, int), type(None): (object,)}[type(default)]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds and object not in kinds):
+        raise ValueError(
+            f"`{name}` is {value!r}, but a value like its default, {default!r}, is needed ({type(default).__name__})."
+        )

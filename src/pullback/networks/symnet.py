@@ -25,7 +25,7 @@ from pullback.checks import check_choice, check_positive
 from pullback.networks import composition
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
-from pullback.networks.importing import Tensors, encoder_decoder_layers, key_map, rename
+from pullback.networks.importing import Tensors, Transcript, encoder_decoder_layers, key_map, rename
 from pullback.networks.registry import family
 
 
@@ -124,9 +124,10 @@ def symnet(
 
 
 @key_map("symnet")
-def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
     """The code's checkpoint: its bound of 100 voxels is in no file; components come last axis first."""
     first = tensors["eninput.0.weight"]
+    start_channels = first.shape[0]
     layers = encoder_decoder_layers(5, (2, 2, 2, 2), ours="backbone")
     renamed = rename(tensors, [*layers, ("dc9.0", "head_fixed"), ("dc10.0", "head_moving")])
     for name in ("head_fixed.weight", "head_moving.weight"):
@@ -134,10 +135,11 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str,
     settings = {
         "num_dims": first.ndim - 2,
         "num_channels": first.shape[1] // 2,
-        "start_channels": first.shape[0],
+        "start_channels": start_channels,
         "largest_velocity": 100.0,
         "num_squarings": 7,
         "time": 1.0,
         "outside": "zeros",
     }
-    return settings, renamed
+    last = 144 if start_channels == 8 else 224  # the code's two checkpoints
+    return Transcript(settings, renamed, (160, 192, last)[: first.ndim - 2], "LIA" if first.ndim == 5 else "RA")

@@ -64,7 +64,10 @@ def unet_control(
     if check_choice("parametrisation", parametrisation, ("displacement", "velocity")) == "velocity":
         meaning: Displacement | Velocity = Velocity(num_squarings, 1, is_bidirectional)
     elif is_bidirectional:
-        raise ValueError("`parametrisation` is 'displacement', which gives no inverse; take 'velocity' for that.")
+        raise ValueError(
+            "`is_bidirectional` is true, but `parametrisation` is 'displacement', which gives no inverse; take "
+            "'velocity'."
+        )
     else:
         meaning = Displacement()
     return UNetControl(

@@ -23,7 +23,7 @@ from torch import Tensor
 from pullback.checks import check_choice
 from pullback.networks.blocks import UNet, head
 from pullback.networks.contract import AbstractNetwork, State
-from pullback.networks.importing import Tensors, key_map, rename
+from pullback.networks.importing import Tensors, Transcript, key_map, rename
 from pullback.networks.parametrisation import Displacement, Velocity
 from pullback.networks.registry import family
 
@@ -137,7 +137,7 @@ def voxelmorph(
 
 
 @key_map("voxelmorph")
-def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
     """Files of the code's ``model.save``, present and before 2021 (names downarm, uparm, extras).
 
     Raises:
@@ -169,7 +169,10 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> tuple[dict[str,
         "outside": "zeros",
         "resizing": "corners",
     }
-    return settings | _integration(config), rename(tensors, [*layers, ("flow", "head")])
+    renamed = rename(tensors, [*layers, ("flow", "head")])
+    num_dims = settings["num_dims"]
+    shape = tuple(config.get("inshape", (160, 192, 224)[:num_dims]))
+    return Transcript(settings | _integration(config), renamed, shape, "RAS"[:num_dims])
 
 
 def _numbered(tensors: Tensors, prefix: str) -> list[str]:
@@ -179,8 +182,14 @@ def _numbered(tensors: Tensors, prefix: str) -> list[str]:
 
 
 def _integration(config: dict[str, Any]) -> dict[str, Any]:
-    """What the configuration beside the tensors says of the velocity; nothing, if there is none."""
+    """What the configuration beside the tensors says of the velocity, or the caller, if there is none."""
     if "int_steps" not in config:
+        if "parametrisation" not in config:
+            raise ValueError(
+                "The checkpoint does not say whether the network gives a displacement or a velocity; give the setting "
+                "parametrisation ('displacement' or 'velocity'), and for velocities num_squarings and "
+                "integration_factor if they were not 7 and 2."
+            )
         return {}
     if not config["int_steps"]:
         return {"parametrisation": "displacement"}

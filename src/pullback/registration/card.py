@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from pullback.checks import check_choice
 from pullback.registration.normalisation import Normalisation
+from pullback.space import Grid, closest_to
 
 ALIGNMENTS = ("header", "view", "mass", "rigid", "affine")
 """How two images are brought together before the network: as their headers say, by the middles of their fields of view,
@@ -21,7 +22,8 @@ class Card:
         family: As in :func:`pullback.networks.build`.
         settings: The family's settings.
         shape: Voxels of the network's lattice.
-        spacing_mm: Their spacing, axes as near to R, A, S as the fixed image's get.
+        spacing_mm: Their spacing.
+        orientation: Where the lattice's axes point, as near as those of the fixed image get; None is R, A, S.
         normalisation: Of the intensities of both images.
         alignment: One of `ALIGNMENTS`.
         num_channels: Channels of each image.
@@ -37,6 +39,7 @@ class Card:
     spacing_mm: tuple[float, ...]
     normalisation: Normalisation = field(default_factory=Normalisation)
     alignment: str = "header"
+    orientation: str | None = None
     num_channels: int = 1
     recipe: dict[str, Any] = field(default_factory=dict)
     data_fingerprint: str = ""
@@ -49,6 +52,9 @@ class Card:
             raise ValueError(
                 f"The card's shape {self.shape} and spacing {self.spacing_mm} mm differ in their number of axes."
             )
+
+        if self.orientation is not None:
+            closest_to(Grid.from_spacing(self.shape, self.spacing_mm), self.orientation)
 
     @property
     def num_dims(self) -> int:

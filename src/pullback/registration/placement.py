@@ -9,15 +9,22 @@ from pullback.data import Image, LabelMap
 from pullback.registration.card import Card
 from pullback.registration.initialisation import geometry_of
 from pullback.registration.volume import orthonormal_cover, prepare
-from pullback.space import Grid, closest_to_ras
+from pullback.space import Grid, closest_to
 from pullback.transforms import identity, warp
 
 SAME_SPACING = 1e-4
 """Relative difference of spacings below which voxels are copied, not interpolated."""
 
 
-def place(image: Image, shape: Sequence[int], spacing_mm: Sequence[float] | None = None, *, centre: str) -> Grid:
-    """A lattice in the image's world, along its axes reordered to be nearest RAS.
+def place(
+    image: Image,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float] | None = None,
+    *,
+    centre: str,
+    orientation: str | None = None,
+) -> Grid:
+    """A lattice in the image's world, along its axes reordered.
 
     Where the spacing is the image's own, the lattice falls on its voxels: cropping and padding, no interpolation.
 
@@ -27,8 +34,10 @@ def place(image: Image, shape: Sequence[int], spacing_mm: Sequence[float] | None
         spacing_mm: Their spacing (default: the image's own).
         centre: What lies in the lattice's middle: ``view`` (the middle of the field of view) or ``mass`` (the centre of
             mass of the foreground).
+        orientation: Where the lattice's axes should point, such as ``LIA`` (default: nearest RAS).
     """
-    grid = closest_to_ras(image.grid).apply_to_grid(image.grid)
+    reorientation = closest_to(image.grid, orientation or "RAS"[: image.grid.num_dims])
+    grid = reorientation.apply_to_grid(image.grid)
     grid = grid if grid.is_orthonormal(1e-4) else orthonormal_cover(grid)
     spacing = grid.spacing_mm if spacing_mm is None else torch.tensor(list(spacing_mm), dtype=torch.float64)
     middle = grid.centre if centre == "view" else torch.from_numpy(geometry_of(prepare(image))[0][3 - grid.num_dims :])

@@ -84,7 +84,8 @@ def start_matrix(card: Card, pair: Pair) -> np.ndarray:
 
 def place_for(card: Card, image: Image) -> Grid:
     """Where the network's lattice lies in an image."""
-    return place(image, card.shape, card.spacing_mm, centre="mass" if card.alignment == "mass" else "view")
+    centre = "mass" if card.alignment == "mass" else "view"
+    return place(image, card.shape, card.spacing_mm, centre=centre, orientation=card.orientation)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,23 @@ def closest_to_ras(grid: Grid) -> Reorientation:
     return Reorientation(order, tuple(float(cosines[row, axis]) < 0 for row, axis in enumerate(order)))
 
 
+def closest_to(grid: Grid, orientation: str) -> Reorientation:
+    """The reorientation whose axes point as nearly as possible to the letters of `orientation`, such as ``LIA``.
+
+    Raises:
+        ValueError: If the letters do not name each axis of the world once.
+    """
+    rows = [(POSITIVE_ENDS + NEGATIVE_ENDS).index(c) % 3 for c in orientation if c in POSITIVE_ENDS + NEGATIVE_ENDS]
+    if sorted(rows) != list(range(grid.num_dims)) or len(rows) != len(orientation):
+        pairs = ", ".join(f"{POSITIVE_ENDS[n]} or {NEGATIVE_ENDS[n]}" for n in range(grid.num_dims))
+        raise ValueError(
+            f"`orientation` is '{orientation}', but {grid.num_dims} letters are needed, one of each pair: {pairs}."
+        )
+    ras = closest_to_ras(grid)
+    flips = tuple(ras.flips[row] != (code in NEGATIVE_ENDS) for row, code in zip(rows, orientation, strict=True))
+    return Reorientation(tuple(ras.order[row] for row in rows), flips)
+
+
 def axis_codes(grid: Grid) -> str:
     """Where each array axis points, such as ``RAS`` or ``LPI`` (2-D: two letters).
 
