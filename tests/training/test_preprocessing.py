@@ -195,6 +195,9 @@ def test_a_cohort_gives_what_was_prepared(cache):
     assert cohort.label_values() == (1, 2)
     with pytest.raises(ValueError, match="no pair for test"):
         cohort.pairs(PairPlan("all"), "test")
+    kept, out = (cohort.pairs(PairPlan(of, num_folds=3), "validation") for of in ("kept", "left-out"))
+    assert sorted(kept + out) == sorted(pairs)
+    assert len(out) == 2
 
 
 def test_slices_pair_with_their_like(tmp_path: Path):

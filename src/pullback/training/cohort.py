@@ -9,12 +9,14 @@ from torch import Tensor
 
 from pullback import functional
 from pullback.training.cache import Cache, Entry
-from pullback.training.pairs import NamePair, all_ordered, atlas_to_subject, random_pairs, to_templates
+from pullback.training.pairs import NamePair, all_ordered, atlas_to_subject, leave_pairs_out, random_pairs, to_templates
 from pullback.training.recipe import PairPlan, Recipe
 from pullback.training.state import TrainingState, one_hot
 
 SHARE_OF_DEVICE = 0.4
 """All images are held on the device if they take no more than this share of its free memory, else in main memory."""
+
+LEAVING_OUT = ("kept", "left-out")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Cohort:
             ValueError: If there is none.
         """
         found: list[NamePair] = []
-        here = [entry for entry in self.entries if self.part[entry.name] == part]
+        scans = "training" if plan.of in LEAVING_OUT else part
+        here = [entry for entry in self.entries if self.part[entry.name] == scans]
         for position in sorted({entry.position for entry in here}):
             found += _pairs_of(plan, [entry for entry in here if entry.position == position], self.cache.pairs, part)
         if not found:
@@ -114,6 +117,9 @@ def _pairs_of(plan: PairPlan, entries: Sequence[Entry], given: dict, part: str) 
     by_scan = {entry.scan: entry.name for entry in entries}
     if plan.of == "all":
         return all_ordered(names)
+    if plan.of in LEAVING_OUT:
+        two = leave_pairs_out(all_ordered(names), plan.num_folds, plan.fold, seed=plan.seed)
+        return two[LEAVING_OUT.index(plan.of)]
     if plan.of == "random":
         return random_pairs(names, plan.num_pairs, seed=plan.seed)
     if plan.of == "templates":

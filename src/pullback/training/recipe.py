@@ -18,7 +18,7 @@ from pullback.training.terms import SimilarityTerm, Term
 
 SOURCES = ("table", "learn2reg", "bids", "globs")
 SPLIT_KINDS = ("fractions", "folds", "file", "source")
-PAIR_KINDS = ("all", "random", "atlas", "templates", "given")
+PAIR_KINDS = ("all", "random", "atlas", "templates", "given", "kept", "left-out")
 STORAGES = ("float16", "float32")
 PRECISIONS = ("32-true", "bf16-mixed")
 DECAYS = ("constant", "cosine", "linear")
@@ -80,11 +80,13 @@ class PairPlan:
 
     Attributes:
         of: ``all`` ordered pairs, a number of ``random`` ones, ``atlas`` to every scan, ``templates`` fixed and the
-            rest moving, or as ``given`` by the source or in `given`.
+            rest moving, as ``given`` by the source or in `given`; or, of all pairs of the training scans, those
+            ``kept`` when one of several folds of pairs is ``left-out``.
         num_pairs: For ``random``.
         atlas: For ``atlas``: the name of the scan that moves.
         num_templates: For ``templates``.
         given: For ``given``: fixed and moving names.
+        num_folds, fold: For ``kept`` and ``left-out``.
         seed: Of what is drawn.
     """
 
@@ -93,6 +95,8 @@ class PairPlan:
     atlas: str = ""
     num_templates: int = 1
     given: tuple[tuple[str, str], ...] = ()
+    num_folds: int = 5
+    fold: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from pullback.networks import AbstractNetwork, num_parameters
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, whole
-from pullback.training.cohort import Cohort
+from pullback.training.cohort import LEAVING_OUT, Cohort
 from pullback.training.pairs import NamePair
 from pullback.training.recipe import PairPlan, Recipe, recipe_of
 from pullback.training.validation import PairScore, mean_scores, predictions, score_pairs, warp_nearest
@@ -88,9 +88,9 @@ def evaluate_network(
         One row.
     """
     place = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    cohort = Cohort(cache, (part,), place)
     network, card, recipe = _loaded(weights)
     plan = pair_plan or (getattr(recipe.pairs, part) if recipe is not None else PairPlan())
+    cohort = Cohort(cache, ("training", part) if plan.of in LEAVING_OUT else (part,), place)
     pairs = cohort.pairs(plan, part) if pairs is None else pairs
     wanted = (recipe.labels if recipe is not None else tuple(labels)) or cohort.label_values()
     moved = None if network is None else network.to(place)
