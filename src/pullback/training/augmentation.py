@@ -3,6 +3,7 @@
 What moves an image moves its labels. Everything geometric is put together into one displacement and sampled once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor
 
 from pullback import functional
+from pullback.checks import check_choice
+from pullback.networks import affine
+
+SIDES = ("fixed", "moving")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class RandomAffine:
         def even(*shape: int) -> Tensor:
             return 2 * torch.rand(batch, *shape, generator=generator, device=device) - 1
 
-        turn = rotations(even(num_dims * (num_dims - 1) // 2) * float(np.radians(self.rotation_degrees)), num_dims)
+        angles = even(num_dims * (num_dims - 1) // 2) * float(np.radians(self.rotation_degrees))
+        turn = affine.rotations(angles, num_dims)
         scales = torch.exp(even(num_dims) * float(np.log1p(self.scaling)))
         upper = torch.triu(even(num_dims, num_dims) * self.shear, diagonal=1)
         upper = upper + torch.eye(num_dims, device=device)
@@ -56,6 +62,7 @@ class Augmentation:
         flips: Axes along which a pair is mirrored, both images alike, with probability one half each.
         shared: Affine map of the pair, both images alike.
         own: Affine map of each image for itself, on top.
+        again: Affine map of a second copy of the moving image, which the network sees too; terms compare both answers.
         deformation_voxels: Largest displacement of a smooth random deformation of each image for itself; its strength
             is drawn evenly up to this.
         deformation_width_voxels: Distance of its random vectors.
@@ -68,6 +75,7 @@ class Augmentation:
     flips: tuple[int, ...] = ()
     shared: RandomAffine = field(default_factory=RandomAffine)
     own: RandomAffine = field(default_factory=RandomAffine)
+    again: RandomAffine = field(default_factory=RandomAffine)
     deformation_voxels: float = 0.0
     deformation_width_voxels: float = 12.0
     gamma: float = 0.0
@@ -105,6 +113,13 @@ class Augmentation:
             moved = None if moved is None else tuple(_flip(one, 2 + axis, chosen) for one in moved)
         return changed, moved
 
+    def seen_again(self, moving: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The second copy of a moving image ``(B, C, *S)``, and the voxel matrices from it to the first."""
+        shape = tuple(moving.shape[2:])
+        matrix = about_voxel_0(self.again.draw(len(moving), len(shape), generator), shape)
+        second = functional.warp(moving, affine.displacement_of(matrix, shape))
+        return {"moving_again": second, "again_matrix": matrix}
+
     def _fields(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One displacement for each side, in voxels."""
         batch, num_dims, shape = len(image), image.ndim - 2, tuple(image.shape[2:])
@@ -141,17 +156,28 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Pairs whose true map is known: the fixed image is the moving one seen through a random displacement.
+    """Pairs whose true map is known: one image is made from the moving one by a random map.
 
     Attributes:
         affine: The linear part.
         deformation_voxels: Largest displacement of the smooth part.
         deformation_width_voxels: Distance of its random vectors.
+        makes: ``fixed``: the fixed image becomes the moving one seen through the map. ``moving``: the pair lies together
+            already, by the recipe's alignment; the moving image is carried away, the map brings it back, and the state
+            keeps it as it was under `registered`. Only for affine maps.
     """
 
     affine: RandomAffine = field(default_factory=lambda: RandomAffine(15.0, 0.15, 0.05, 4.0))
     deformation_voxels: float = 0.0
     deformation_width_voxels: float = 12.0
+    makes: str = "fixed"
+
+    def __post_init__(self) -> None:
+        if check_choice("makes", self.makes, SIDES) == "moving" and self.deformation_voxels:
+            raise ValueError(
+                f"`deformation_voxels` is {self.deformation_voxels}, but `makes` is 'moving', which needs the map's inverse "
+                "and so takes affine maps alone; set it to 0."
+            )
 
     def __call__(self, moving: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A displacement ``(B, D, *S)`` in voxels, and the voxel matrices ``(B, D + 1, D + 1)`` of its linear part."""
@@ -162,20 +188,12 @@ class Simulation:
             displacement = displacement + self.deformation_voxels * smooth_noise(
                 batch, num_dims, shape, self.deformation_width_voxels, generator
             )
-        return displacement, _about_voxel_0(matrix, shape)
+        return displacement, about_voxel_0(matrix, shape)
 
-
-def rotations(angles: Tensor, num_dims: int) -> Tensor:
-    """Rotations ``(B, D, D)`` by angles ``(B, 1)`` or, about the three axes in turn, ``(B, 3)``, in radians."""
-    cosines, sines = angles.cos(), angles.sin()
-    planes = [(0, 1)] if num_dims == 2 else [(1, 2), (0, 2), (0, 1)]
-    result = torch.eye(num_dims, device=angles.device).expand(len(angles), -1, -1)
-    for n, (i, j) in enumerate(planes):
-        turn = torch.eye(num_dims, device=angles.device).repeat(len(angles), 1, 1)
-        turn[:, i, i] = turn[:, j, j] = cosines[:, n]
-        turn[:, i, j], turn[:, j, i] = -sines[:, n], sines[:, n]
-        result = turn @ result
-    return result
+    def carry_away(self, images: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
+        """Images ``(B, C, *S)`` that the voxel matrices ``(B, D + 1, D + 1)`` bring back."""
+        back = affine.displacement_of(torch.linalg.inv(matrix), tuple(images[0].shape[2:]))
+        return [functional.warp(image, back) for image in images]
 
 
 def affine_displacement(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -214,9 +232,6 @@ def _together(outer: Tensor, inner: Tensor) -> Tensor:
     return linear + torch.cat([torch.zeros_like(outer[:, :, :-1]), outer[:, :, -1:]], dim=2)
 
 
-def _about_voxel_0(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
-    middle = torch.tensor([(n - 1) / 2 for n in shape], device=matrix.device)
-    result = torch.eye(len(shape) + 1, device=matrix.device).repeat(len(matrix), 1, 1)
-    result[:, :-1] = matrix
-    result[:, :-1, -1] += middle - matrix[:, :, :-1] @ middle
-    return result
+def about_voxel_0(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Voxel matrices ``(B, D + 1, D + 1)`` of matrices ``(B, D, D + 1)`` about the middle of a lattice."""
+    return affine.matrix_about(matrix[:, :, :-1], matrix[:, :, -1], affine.origin_of(shape, "middle", matrix))

@@ -181,10 +181,17 @@ def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Gener
     if recipe.simulation is not None:
         displacement, matrix = recipe.simulation(moving, generator)
         given |= {"true_displacement": displacement, "true_matrix": matrix}
-        fixed = functional.warp(moving, displacement)
-        labels = None if labels is None else (functional.warp(labels[1], displacement), labels[1])
+        if recipe.simulation.makes == "moving":
+            given["registered"] = moving
+            moving, *rest = recipe.simulation.carry_away([moving, *(labels or ())[1:]], matrix)
+            labels = None if labels is None else (labels[0], rest[0])
+        else:
+            fixed = functional.warp(moving, displacement)
+            labels = None if labels is None else (functional.warp(labels[1], displacement), labels[1])
     (fixed, moving), labels = recipe.augmentation((fixed, moving), labels, generator)
     given |= {"fixed": fixed, "moving": moving}
+    if recipe.augmentation.again.is_on:
+        given |= recipe.augmentation.seen_again(moving, generator)
     if labels is not None:
         given |= {"fixed_labels": labels[0], "moving_labels": labels[1]}
     return TrainingState(given)

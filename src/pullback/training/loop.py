@@ -170,6 +170,9 @@ class _Job:
         with torch.no_grad():
             state = changed(self.recipe, self.cohort.batch(pairs), self.values, generator)
         state.take(self.network(state["fixed"], state["moving"], **conditions))
+        if "moving_again" in state:
+            second = self.network(state["fixed"], state["moving_again"], **conditions)
+            state.take({f"{name}_again": value for name, value in second.items()})
         return state
 
     def _clip(self) -> float | None:

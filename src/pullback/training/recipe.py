@@ -313,9 +313,16 @@ class Recipe:
             raise ValueError("`stages` must stand in the order of their first steps.")
         if self.simulation is not None and (self.augmentation.moves or self.augmentation.flips):
             raise ValueError("`simulation` gives pairs of a known map, which `augmentation` may not move; let it be.")
+        self._check_terms()
         axes = len(self.preprocessing.network_shape)
         if any(not 0 <= axis < axes for axis in self.augmentation.flips):
             raise ValueError(f"`augmentation.flips` is {list(self.augmentation.flips)}, but axes are 0 to {axes - 1}.")
+
+    def _check_terms(self) -> None:
+        if not any(getattr(term, "is_differentiable", True) for term in self.losses):
+            raise ValueError("No term of `losses` has a derivative, so nothing would be learned; let `is_differentiable` be.")
+        if any(type(term).kind == "consistency" for term in self.losses) and not self.augmentation.again.is_on:
+            raise ValueError("`losses` has a consistency term, but `augmentation.again` moves nothing; set its bounds.")
 
     @property
     def supervision(self) -> str:

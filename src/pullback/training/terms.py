@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pullback import functional
-from pullback.checks import check_choice
-from pullback.networks import graph_laplacian_kl
+from pullback.checks import check_choice, check_positive
+from pullback.networks import affine, graph_laplacian_kl
 from pullback.regularity import Bending, Diffusion
 from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity
 from pullback.training.state import TrainingState
@@ -56,6 +56,8 @@ class SimilarityTerm(AbstractTerm):
         radius_voxels: Half width of the windows of ``lncc``: 4 is a window of 9.
         noise: The variance below which a window of ``lncc`` says nothing, in squared units of the normalised images.
         squared: Whether correlations are squared.
+        is_differentiable: False computes the number without its derivative: it then changes no weight, as in source 002,
+            which warped outside of the network's graph. Only to show what such a term does.
     """
 
     kind: ClassVar[str] = "similarity"
@@ -65,6 +67,7 @@ class SimilarityTerm(AbstractTerm):
     radius_voxels: int = 4
     noise: float = 1e-4
     squared: bool = True
+    is_differentiable: bool = True
 
     def __post_init__(self) -> None:
         check_choice("measure", self.measure, ("mse", "ncc", "lncc"))
@@ -76,7 +79,8 @@ class SimilarityTerm(AbstractTerm):
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        return -between(self._similarity(), state[self.fixed], state[self.warped])
+        value = -between(self._similarity(), state[self.fixed], state[self.warped])
+        return value if self.is_differentiable else value.detach()
 
     def _similarity(self) -> AbstractSimilarity:
         if self.measure == "lncc":
@@ -264,18 +268,60 @@ class MatrixTerm(AbstractTerm):
     """Mean squared difference of the numbers of a voxel matrix from one that is known.
 
     Attributes:
-        unit_voxels: By which translations are divided, so that they weigh like the other numbers.
+        unit_voxels: By which translations are divided, so that they weigh like the other numbers; 1 leaves them.
+        origin: ``corner`` or ``middle``: for which point of the lattice translations stand.
     """
 
     kind: ClassVar[str] = "true-matrix"
     unit_voxels: float = 32.0
+    origin: str = "corner"
+
+    def __post_init__(self) -> None:
+        _check_numbers(self.unit_voxels, self.origin)
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        gap = (state["matrix"] - state["true_matrix"])[:, :-1]
-        unit = torch.ones_like(gap)
-        unit[..., -1] = self.unit_voxels
-        return (gap / unit).square().flatten(1).mean(1)
+        gap = state["matrix"] - state["true_matrix"]
+        return _mean_square(gap, state, self.unit_voxels, self.origin)
+
+
+@dataclass(frozen=True)
+class ConsistencyTerm(AbstractTerm):
+    r"""Mean squared difference of Y from T Z: what the network says of a moving image, and of it moved further by T.
+
+    A second copy of the moving image, ``again(x) = moving(T x)``, is registered too. Z leads from fixed points to the
+    copy's and T from there to the moving image's, so a perfect predictor has Y = T Z, and the term vanishes. Source 002
+    writes Z T, since its matrices lead from moving to fixed.
+
+    Attributes:
+        unit_voxels, origin: As for :class:`MatrixTerm`.
+    """
+
+    kind: ClassVar[str] = "consistency"
+    unit_voxels: float = 32.0
+    origin: str = "corner"
+
+    def __post_init__(self) -> None:
+        _check_numbers(self.unit_voxels, self.origin)
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        gap = state["matrix"] - state["again_matrix"] @ state["matrix_again"]
+        return _mean_square(gap, state, self.unit_voxels, self.origin)
+
+
+def _check_numbers(unit_voxels: float, origin: str) -> None:
+    check_positive("unit_voxels", unit_voxels)
+    check_choice("origin", origin, affine.ORIGINS)
+
+
+def _mean_square(gap: Tensor, state: TrainingState, unit_voxels: float, origin: str) -> Tensor:
+    """``(B,)``: mean square of the rows of a difference of two voxel matrices ``(B, D + 1, D + 1)``."""
+    linear, translation = gap[:, :-1, :-1], gap[:, :-1, -1]
+    if origin == "middle":
+        translation = translation + (linear * affine.origin_of(state["fixed"].shape[2:], origin, gap)).sum(-1)
+    rows = torch.cat([linear, translation[:, :, None] / unit_voxels], dim=2)
+    return rows.square().flatten(1).mean(1)
 
 
 Term = (
@@ -289,4 +335,5 @@ Term = (
     | InverseTerm
     | DisplacementTerm
     | MatrixTerm
+    | ConsistencyTerm
 )
