@@ -33,7 +33,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def from_numbers(numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear part ``(B, D, D)`` and translation ``(B, D)`` of the rows of a matrix less the identity, ``(B, D, D + 1)``."""
+    """Linear part ``(B, D, D)`` and translation ``(B, D)`` of a matrix's rows less the identity, ``(B, D, D + 1)``."""
     linear = numbers[..., :-1] + torch.eye(numbers.shape[1], device=numbers.device)
     return linear, numbers[..., -1]
 
@@ -117,7 +117,7 @@ def displacement_of(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def fit(points: Tensor, offsets: Tensor, weights: Tensor, *, ridge: float) -> Tensor:
-    r"""The matrix ``(B, D + 1, D + 1)`` with the least $\sum_i w_i \|A p_i - (p_i + o_i)\|^2 + r \|A - I\|^2$.
+    r"""The matrix ``(B, D + 1, D + 1)`` of the least $\sum_i w_i \|A p_i - (p_i + o_i)\|^2 + r \|A - I\|^2$.
 
     Args:
         points: ``(N, D)`` in voxels.

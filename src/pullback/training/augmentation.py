@@ -163,8 +163,8 @@ class Simulation:
         deformation_voxels: Largest displacement of the smooth part.
         deformation_width_voxels: Distance of its random vectors.
         makes: ``fixed``: the fixed image becomes the moving one seen through the map. ``moving``: the pair lies together
-            already, by the recipe's alignment; the moving image is carried away, the map brings it back, and the state
-            keeps it as it was under `registered`. Only for affine maps.
+            by the recipe's alignment; the moving image is carried away, the map brings it back, and the state still has
+            it as it was under `registered`. Only for affine maps.
     """
 
     affine: RandomAffine = field(default_factory=lambda: RandomAffine(15.0, 0.15, 0.05, 4.0))
@@ -175,8 +175,8 @@ class Simulation:
     def __post_init__(self) -> None:
         if check_choice("makes", self.makes, SIDES) == "moving" and self.deformation_voxels:
             raise ValueError(
-                f"`deformation_voxels` is {self.deformation_voxels}, but `makes` is 'moving', which needs the map's inverse "
-                "and so takes affine maps alone; set it to 0."
+                f"`deformation_voxels` is {self.deformation_voxels}, but `makes` is 'moving', which needs the inverse "
+                "map and so takes affine ones alone; set it to 0."
             )
 
     def __call__(self, moving: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -320,7 +320,7 @@ class Recipe:
 
     def _check_terms(self) -> None:
         if not any(getattr(term, "is_differentiable", True) for term in self.losses):
-            raise ValueError("No term of `losses` has a derivative, so nothing would be learned; let `is_differentiable` be.")
+            raise ValueError("No term of `losses` has a derivative, so nothing would be learned; give one back its own.")
         if any(type(term).kind == "consistency" for term in self.losses) and not self.augmentation.again.is_on:
             raise ValueError("`losses` has a consistency term, but `augmentation.again` moves nothing; set its bounds.")
 

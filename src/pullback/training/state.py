@@ -16,7 +16,7 @@ NAMES = {
     "registered": "(B, C, *S): the moving images before a simulation carried them away: as the alignment left them",
     "moving_again": "(B, C, *S): second copies of the moving images, moved further",
     "again_matrix": "(B, D+1, D+1): the known voxel matrix from the second copy to the moving image",
-    "matrix_again, ...": "what the network says of the second copy: each of its entries with _again",
+    "matrix_again": "(B, D+1, D+1): what the network says of the second copy; so too its other entries",
     "warped": "moving sampled by the displacement",
     "warped_fixed": "fixed sampled by the inverse displacement",
     "warped_labels": "moving labels sampled linearly by the displacement",
