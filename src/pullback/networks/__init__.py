@@ -1,6 +1,8 @@
 """Networks that register: one paper, one file, all under one contract."""
 
 from pullback.networks import (
+    airnet,
+    c2fvit,
     fourier_net,
     fourier_net_plus,
     symnet,
@@ -16,7 +18,7 @@ from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
-ZOO = (fourier_net, fourier_net_plus, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
+ZOO = (airnet, c2fvit, fourier_net, fourier_net_plus, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
 """The files whose import registers the families."""
 
 __all__ = [

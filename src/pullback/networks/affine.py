@@ -104,7 +104,7 @@ def on_coarse(matrix: Tensor, factor: int) -> Tensor:
 
 
 def displacement_of(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``A x - x``, ``(B, D, *shape)`` in voxels, of voxel matrices ``(B, D + 1, D + 1)``; exactly 0 for the identity."""
+    """``A x - x``, ``(B, D, *shape)``, of voxel matrices ``(B, D + 1, D + 1)``; 0 to the bit for the identity."""
     num_dims = len(shape)
     gap = matrix[:, :-1] - torch.eye(num_dims + 1, device=matrix.device, dtype=matrix.dtype)[:-1]
     each = (len(matrix), num_dims, *[1] * num_dims)

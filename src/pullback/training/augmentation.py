@@ -162,7 +162,7 @@ class Simulation:
         affine: The linear part.
         deformation_voxels: Largest displacement of the smooth part.
         deformation_width_voxels: Distance of its random vectors.
-        makes: ``fixed``: the fixed image becomes the moving one seen through the map. ``moving``: the pair lies together
+        makes: ``fixed``: the fixed image becomes the moving one seen through the map. ``moving``: the pair is together
             by the recipe's alignment; the moving image is carried away, the map brings it back, and the state still has
             it as it was under `registered`. Only for affine maps.
     """

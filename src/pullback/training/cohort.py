@@ -17,6 +17,8 @@ SHARE_OF_DEVICE = 0.4
 """All images are held on the device if they take no more than this share of its free memory, else in main memory."""
 
 LEAVING_OUT = ("kept", "left-out")
+SHARED = "shared"
+"""Said of scans that are held though they are of no part that is."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,13 @@ class Cohort:
         cache: Where they come from.
         parts: Which parts of the split to hold.
         device: Where batches are needed.
+        shared: Names of scans to hold too, whatever their part.
     """
 
-    def __init__(self, cache: Cache, parts: Sequence[str], device: torch.device) -> None:
-        scans = {name: part for part in parts for name in cache.split.part(part)}
+    def __init__(
+        self, cache: Cache, parts: Sequence[str], device: torch.device, *, shared: Sequence[str] = ()
+    ) -> None:
+        scans = {name: SHARED for name in shared} | {name: part for part in parts for name in cache.split.part(part)}
         self.cache, self.device = cache, device
         self.entries = [entry for entry in cache.entries if entry.scan in scans]
         if not self.entries:
@@ -92,7 +97,7 @@ class Cohort:
         """
         found: list[NamePair] = []
         scans = "training" if plan.of in LEAVING_OUT else part
-        here = [entry for entry in self.entries if self.part[entry.name] == scans]
+        here = [entry for entry in self.entries if self.part[entry.name] == scans or entry.scan in plan.shared]
         for position in sorted({entry.position for entry in here}):
             found += _pairs_of(plan, [entry for entry in here if entry.position == position], self.cache.pairs, part)
         if not found:
@@ -128,6 +133,10 @@ def _pairs_of(plan: PairPlan, entries: Sequence[Entry], given: dict, part: str) 
         if plan.atlas not in by_scan:
             raise ValueError(f"The atlas '{plan.atlas}' is none of the scans for {part}.")
         return atlas_to_subject(names, by_scan[plan.atlas])
+    if plan.of == "template":
+        if plan.template not in by_scan:
+            raise ValueError(f"The template '{plan.template}' is none of the prepared scans.")
+        return [(by_scan[plan.template], name) for name in names if name != by_scan[plan.template]]
     wanted = plan.given or given.get(part, ())
     return [(by_scan[a], by_scan[b]) for a, b in wanted if a in by_scan and b in by_scan]
 

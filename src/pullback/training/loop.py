@@ -120,7 +120,8 @@ class _Job:
     def __init__(self, recipe: Recipe, cache: Cache, folder: Path, fabric: Any, resume: bool) -> None:
         self.recipe, self.folder, self.fabric = recipe, folder, fabric
         parts = ("training", "validation") if cache.split.validation else ("training",)
-        self.cohort = Cohort(cache, parts, fabric.device)
+        shared = (*recipe.pairs.training.shared, *recipe.pairs.validation.shared)
+        self.cohort = Cohort(cache, parts, fabric.device, shared=shared)
         self.order = PairOrder(self.cohort.pairs(recipe.pairs.training, "training"), recipe.seed)
         self.looked_at = self.cohort.pairs(recipe.pairs.validation, "validation") if len(parts) > 1 else []
         self.labels = recipe.labels or self.cohort.label_values()

@@ -18,7 +18,7 @@ from pullback.training.terms import SimilarityTerm, Term
 
 SOURCES = ("table", "learn2reg", "bids", "globs")
 SPLIT_KINDS = ("fractions", "folds", "file", "source")
-PAIR_KINDS = ("all", "random", "atlas", "templates", "given", "kept", "left-out")
+PAIR_KINDS = ("all", "random", "atlas", "template", "templates", "given", "kept", "left-out")
 STORAGES = ("float16", "float32")
 PRECISIONS = ("32-true", "bf16-mixed")
 DECAYS = ("constant", "cosine", "linear")
@@ -79,11 +79,12 @@ class PairPlan:
     """Which pairs a part of the split makes.
 
     Attributes:
-        of: ``all`` ordered pairs, a number of ``random`` ones, ``atlas`` to every scan, ``templates`` fixed and the
-            rest moving, as ``given`` by the source or in `given`; or, of all pairs of the training scans, those
+        of: ``all`` ordered pairs, a number of ``random`` ones, ``atlas`` to every scan, every scan to one
+            ``template``, some ``templates`` fixed and the rest moving, as ``given`` by the source or in `given`; or, of all pairs of the training scans, those
             ``kept`` when one of several folds of pairs is ``left-out``.
         num_pairs: For ``random``.
         atlas: For ``atlas``: the name of the scan that moves.
+        template: For ``template``: the name of the scan that is fixed; it may be of any part of the split.
         num_templates: For ``templates``.
         given: For ``given``: fixed and moving names.
         num_folds, fold: For ``kept`` and ``left-out``.
@@ -93,6 +94,7 @@ class PairPlan:
     of: str = "all"
     num_pairs: int = 0
     atlas: str = ""
+    template: str = ""
     num_templates: int = 1
     given: tuple[tuple[str, str], ...] = ()
     num_folds: int = 5
@@ -103,6 +105,13 @@ class PairPlan:
         check_choice("of", self.of, PAIR_KINDS)
         if self.of == "random" and self.num_pairs < 1:
             raise ValueError(f"`num_pairs` is {self.num_pairs}, but random pairs need a number of 1 or more.")
+        if (self.of == "template") != bool(self.template):
+            raise ValueError(f"`template` is '{self.template}' and `of` is '{self.of}', but one needs the other.")
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of scans that are needed whatever their part of the split."""
+        return (self.template,) if self.template else ()
 
 
 @dataclass(frozen=True)
@@ -320,7 +329,7 @@ class Recipe:
 
     def _check_terms(self) -> None:
         if not any(getattr(term, "is_differentiable", True) for term in self.losses):
-            raise ValueError("No term of `losses` has a derivative, so nothing would be learned; give one back its own.")
+            raise ValueError("No term of `losses` has a derivative, so nothing would be learned; one must have it.")
         if any(type(term).kind == "consistency" for term in self.losses) and not self.augmentation.again.is_on:
             raise ValueError("`losses` has a consistency term, but `augmentation.again` moves nothing; set its bounds.")
 

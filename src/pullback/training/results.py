@@ -90,7 +90,8 @@ def evaluate_network(
     place = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
     network, card, recipe = _loaded(weights)
     plan = pair_plan or (getattr(recipe.pairs, part) if recipe is not None else PairPlan())
-    cohort = Cohort(cache, ("training", part) if plan.of in LEAVING_OUT else (part,), place)
+    parts = ("training", part) if plan.of in LEAVING_OUT else (part,)
+    cohort = Cohort(cache, parts, place, shared=plan.shared)
     pairs = cohort.pairs(plan, part) if pairs is None else pairs
     wanted = (recipe.labels if recipe is not None else tuple(labels)) or cohort.label_values()
     moved = None if network is None else network.to(place)

@@ -56,8 +56,8 @@ class SimilarityTerm(AbstractTerm):
         radius_voxels: Half width of the windows of ``lncc``: 4 is a window of 9.
         noise: The variance below which a window of ``lncc`` says nothing, in squared units of the normalised images.
         squared: Whether correlations are squared.
-        is_differentiable: False computes the number without its derivative, which then changes no weight, as in source 002,
-            which warped outside of the network's graph. Only to show what such a term does.
+        is_differentiable: False computes the number without its derivative, so that it changes no weight, as source
+            002 did, which warped outside of the graph. Only to show what such a term does.
     """
 
     kind: ClassVar[str] = "similarity"
