@@ -206,6 +206,15 @@ def test_unknown_names_show_the_near_ones():
         ("fourier-net", {"unit": "mm"}),
         ("fourier-net-plus", {"variant": "large"}),
         ("fourier-net-plus", {"num_stages": 0}),
+        ("airnet", {"parametrisation": "quaternion"}),
+        ("airnet", {"origin": "edge"}),
+        ("airnet", {"dropout": 1.0}),
+        ("airnet", {"translation_scale_voxels": 0.0}),
+        ("airnet", {"first_width": 0}),
+        ("airnet-matches", {"reach_voxels": 0.0}),
+        ("c2fvit", {"num_stages": 4}),
+        ("c2fvit", {"num_heads": 0}),
+        ("c2fvit", {"start_channels": 7}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name, settings):

@@ -80,8 +80,8 @@ class PairPlan:
 
     Attributes:
         of: ``all`` ordered pairs, a number of ``random`` ones, ``atlas`` to every scan, every scan to one
-            ``template``, some ``templates`` fixed and the rest moving, as ``given`` by the source or in `given`; or, of all pairs of the training scans, those
-            ``kept`` when one of several folds of pairs is ``left-out``.
+            ``template``, some ``templates`` fixed and the rest moving, as ``given`` by the source or in `given`; or, of
+            all pairs of the training scans, those ``kept`` when one of several folds of pairs is ``left-out``.
         num_pairs: For ``random``.
         atlas: For ``atlas``: the name of the scan that moves.
         template: For ``template``: the name of the scan that is fixed; it may be of any part of the split.
