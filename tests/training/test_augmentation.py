@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import small_cohort
 from examples import noise, smooth_noise
 from pullback import functional
 from pullback.training.augmentation import (
@@ -14,7 +15,7 @@ from pullback.training.augmentation import (
 from pullback.training.augmentation import (
     smooth_noise as field,
 )
-from pullback.training.cohort import seed_of
+from pullback.training.cohort import Batch, changed, seed_of
 
 SHAPE = (10, 12, 8)
 EVERYTHING = Augmentation(
@@ -115,3 +116,57 @@ def test_seeds_differ_by_step_and_device():
     seeds = {seed_of(0, 1, step, rank) for step in range(100) for rank in range(4)}
     assert len(seeds) == 400
     assert max(seeds) < 2**63
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (16, 20, 18)])
+def test_a_known_map_brings_the_moving_image_back(shape: tuple[int, ...]):
+    moving = smooth_noise(2, *shape, seed=2, sigma=3)[:, None]
+    simulation = Simulation(RandomAffine(10, 0.1, 0.05, 1), makes="moving")
+    displacement, matrix = simulation(moving, seeded())
+    away, also = simulation.carry_away([moving, 2 * moving], matrix)
+    assert torch.equal(also, 2 * away)
+    inner = (slice(None), slice(None), *[slice(5, -5)] * len(shape))
+    left = (functional.warp(away, displacement) - moving)[inner].square().mean().sqrt()
+    assert left < 0.1 * (away - moving)[inner].square().mean().sqrt()
+    with pytest.raises(ValueError, match="takes affine ones alone"):
+        Simulation(deformation_voxels=1.0, makes="moving")
+
+
+def test_the_second_copy_is_the_moving_image_at_the_matrix_s_points():
+    moving = smooth_noise(2, *SHAPE, seed=2)[:, None]
+    seen = Augmentation(again=RandomAffine(5, 0.1, 0, 2)).seen_again(moving, seeded())
+    points = torch.tensor([3.0, 4.0, 5.0, 1.0])
+    for image, matrix, copy in zip(moving, seen["again_matrix"], seen["moving_again"], strict=True):
+        expected = functional.sample(image, (matrix @ points)[:3].double(), fill=None)
+        torch.testing.assert_close(copy[:, 3, 4, 5], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_keeps_what_the_terms_ask_for():
+    moving, fixed = images()
+    values = {"kind": "true-matrix"}, {"kind": "consistency"}
+    again = {"translation_voxels": 1.0}
+    recipe = small_cohort.recipe(
+        losses=list(values), simulation={"makes": "moving"}, augmentation={"flips": [], "own": {}, "again": again}
+    )
+    state = changed(recipe, Batch(fixed, moving, None, None, (("f", "m"),) * 2), torch.tensor([1]), seeded())
+    assert set(state) == {
+        *("fixed", "moving", "registered", "true_matrix", "true_displacement"),
+        *("moving_again", "again_matrix"),
+    }
+    assert torch.equal(state["registered"], moving)
+    assert not torch.equal(state["moving"], moving)
+
+
+def test_labels_are_carried_away_with_their_image():
+    moving, fixed = images()
+    recipe = small_cohort.recipe(
+        losses=[{"kind": "dice"}, {"kind": "true-matrix"}],
+        simulation={"makes": "moving"},
+        augmentation={"flips": [], "own": {}, "noise": 0},
+    )
+    labels = torch.zeros(2, *SHAPE, dtype=torch.int32)
+    labels[:, 3:6, 3:8, 2:6] = 1
+    state = changed(recipe, Batch(fixed, moving, labels, labels, (("f", "m"),) * 2), torch.tensor([1]), seeded())
+    assert torch.equal(state["fixed_labels"][:, 0].int(), labels)
+    expected = recipe.simulation.carry_away([labels[:, None].float()], state["true_matrix"])[0]
+    assert torch.equal(state["moving_labels"], expected)

@@ -175,6 +175,26 @@ def test_supervised_by_known_maps(cache: Cache, tmp_path: Path):
     assert train(recipe, cache, tmp_path, device="cpu").reason == FINISHED
 
 
+def test_affine_by_a_known_map_a_template_and_consistency(cache: Cache, tmp_path: Path):
+    template = {"of": "template", "template": cache.split.training[0]}
+    recipe = small_cohort.recipe(
+        network={"family": "airnet", "settings": {"first_width": 8, "second_width": 4}},
+        pairs={"training": template, "validation": template, "test": template},
+        simulation={"makes": "moving"},
+        augmentation={"flips": [], "own": {}, "again": {"translation_voxels": 1.0}},
+        losses=[
+            {"kind": "true-matrix"},
+            {"kind": "consistency"},
+            {"kind": "similarity", "measure": "ncc", "fixed": "registered", "squared": False},
+        ],
+        optimisation={"num_steps": 2},
+    )
+    assert train(recipe, cache, tmp_path, device="cpu").reason == FINISHED
+    assert all(float(row["consistency"]) >= 0 for row in rows(tmp_path) if row["consistency"])
+    (row,) = evaluate_network(tmp_path / LAST, cache, device="cpu")
+    assert row.num_pairs == len(cache.split.test)
+
+
 def test_stages_freeze_and_change_weights(cache: Cache, tmp_path: Path):
     stages = [{"from_step": 0, "frozen": ["unet."]}, {"from_step": 2, "learning_rate": 0.5, "weights": {"dice": 3}}]
     recipe = small_cohort.recipe(stages=stages, optimisation={"num_steps": 2, "warm_up_steps": 0})

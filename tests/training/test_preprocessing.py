@@ -208,3 +208,13 @@ def test_slices_pair_with_their_like(tmp_path: Path):
     found: list[NamePair] = Cohort(cache, ("training",), CPU).pairs(PairPlan("all"), "training")
     assert len(found) == 6
     assert all(a.split("@")[1] == b.split("@")[1] and a != b for a, b in found)
+
+
+def test_one_template_serves_every_part(cache):
+    template = cache.split.training[0]
+    plan = PairPlan("template", template=template)
+    for part in ("training", "validation", "test"):
+        pairs = Cohort(cache, (part,), CPU, shared=plan.shared).pairs(plan, part)
+        assert pairs == [(template, name) for name in sorted(cache.split.part(part)) if name != template]
+    with pytest.raises(ValueError, match="template 'nobody'"):
+        Cohort(cache, ("training",), CPU).pairs(PairPlan("template", template="nobody"), "training")

@@ -54,6 +54,11 @@ def test_every_recipe_of_the_project_reads(path: Path):
         ({"split": {"fractions": [1, 0]}}, "holds 2 values, but 3 are needed"),
         ({"augmentation": {"flips": [3]}}, "axes are 0 to 2"),
         ({"simulation": {}, "augmentation": {"flips": [0]}}, "may not move"),
+        ({"simulation": {"makes": "both"}}, "it can be fixed, moving"),
+        ({"losses": [{"kind": "consistency"}]}, "augmentation.again` moves nothing"),
+        ({"losses": [{"kind": "similarity", "is_differentiable": False}]}, "has a derivative"),
+        ({"pairs": {"test": {"of": "template"}}}, "one needs the other"),
+        ({"pairs": {"test": {"template": "a"}}}, "one needs the other"),
         ({"stages": [{"from_step": 5}, {"from_step": 2}]}, "in the order of their first steps"),
         ({"stages": [{"from_step": 5, "weights": {"dise": 1}}]}, "'dise'"),
     ],
@@ -95,3 +100,19 @@ def test_supervision_is_read_off_the_terms():
     assert small_cohort.recipe().supervision == "semi-supervised"
     assert recipe_of(MINIMAL).supervision == "unsupervised"
     assert recipe_of(MINIMAL | {"losses": [{"kind": "true-matrix"}]}).supervision == "supervised"
+
+
+def test_the_five_experiments_differ_as_source_002_says():
+    found = {path.stem[7]: read_recipe(path) for path in RECIPES.glob("airnet-*.yaml")}
+    assert sorted(found) == list("12345")
+    plans = [recipe.optimisation for recipe in found.values()]
+    assert all(plan == plans[0] for plan in plans)
+    assert (plans[0].batch_size, plans[0].learning_rate) == (5, 1e-4)
+    units = {number: recipe.losses[0].unit_voxels for number, recipe in found.items()}
+    assert units == {"1": 1, "2": 32, "3": 32, "4": 32, "5": 32}
+    assert units == {n: recipe.network.settings["translation_scale_voxels"] for n, recipe in found.items()}
+    terms = {number: [term.kind for term in recipe.losses[1:]] for number, recipe in found.items()}
+    assert terms == {"1": [], "2": [], "3": ["similarity"], "4": ["similarity"], "5": ["consistency"]}
+    assert [found[number].losses[1].fixed for number in "34"] == ["fixed", "registered"]
+    assert found["5"].augmentation.again.is_on
+    assert {recipe.supervision for recipe in found.values()} == {"supervised"}

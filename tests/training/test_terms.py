@@ -6,11 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from examples import noise
+from examples import noise, smooth_noise
+from pullback import functional
+from pullback.networks import affine, build
 from pullback.similarity import LNCC, MSE, NCC
+from pullback.training.augmentation import Augmentation, RandomAffine
 from pullback.training.state import TrainingState, one_hot
 from pullback.training.terms import (
     BendingTerm,
+    ConsistencyTerm,
     DiceTerm,
     DiffusionTerm,
     DisplacementTerm,
@@ -118,3 +122,69 @@ def test_names_in_the_log():
     backward = SimilarityTerm(measure="ncc", fixed="moving", warped="warped_fixed")
     titles = [SimilarityTerm().title, backward.title, DiffusionTerm().title, DiceTerm(name="overlap").title]
     assert titles == ["lncc", "ncc_warped_fixed", "diffusion_displacement", "overlap"]
+
+
+def voxel_matrices(batch: int = 2, seed: int = 0) -> Tensor:
+    """Invertible voxel matrices ``(B, 4, 4)``, far from the identity."""
+    matrix = torch.eye(4).repeat(batch, 1, 1)
+    matrix[:, :-1] += 0.2 * noise(batch, 3, 4, seed=seed)
+    matrix[:, :-1, -1] *= 20
+    return matrix
+
+
+@pytest.mark.parametrize("origin", ["corner", "middle"])
+def test_matrices_are_compared_about_a_point(origin: str):
+    fixed = torch.zeros(1, 1, *SHAPE)
+    true = torch.eye(4)[None]
+    matrix = true.clone()
+    matrix[0, 0, 0], matrix[0, 0, 3] = 1.5, 4.0
+    about = 4.0 + (0.5 * 2.5 if origin == "middle" else 0.0)  # the middle of 6 voxels is 2.5
+    value = MatrixTerm(unit_voxels=8, origin=origin)({"matrix": matrix, "true_matrix": true, "fixed": fixed})
+    assert float(value) == pytest.approx((0.5**2 + (about / 8) ** 2) / 12)
+    with pytest.raises(ValueError, match="unit_voxels"):
+        MatrixTerm(unit_voxels=0)
+    with pytest.raises(ValueError, match="origin"):
+        ConsistencyTerm(origin="edge")
+
+
+@pytest.mark.parametrize("origin", ["corner", "middle"])
+def test_consistency_vanishes_for_a_perfect_predictor_alone(origin: str):
+    y, t = voxel_matrices(seed=1), voxel_matrices(seed=2)
+    state = {"matrix": y, "again_matrix": t, "fixed": torch.zeros(2, 1, *SHAPE)}
+    term = ConsistencyTerm(origin=origin)
+    assert term({**state, "matrix_again": torch.linalg.inv(t) @ y}).tolist() == pytest.approx([0, 0], abs=1e-8)
+    assert term({**state, "matrix_again": y @ torch.linalg.inv(t)}).min() > 1e-3  # the other order of the product
+    assert term({**state, "matrix_again": y}).min() > 1e-3
+
+
+def test_the_order_of_the_product_is_that_of_the_images():
+    """Warped by a perfect predictor's two answers, the moving image and its second copy are the same image."""
+    moving = smooth_noise(1, 24, 24, 24, seed=3, sigma=3)[:, None]
+    seen = Augmentation(again=RandomAffine(5, 0.1, 0, 2)).seen_again(moving, torch.Generator().manual_seed(0))
+    y = torch.eye(4)[None].clone()
+    y[0, 0, 1], y[0, :3, 3] = 0.05, torch.tensor([1.0, -0.5, 0.7])
+    z = torch.linalg.inv(seen["again_matrix"]) @ y
+    first, second = (
+        functional.warp(image, affine.displacement_of(matrix, (24, 24, 24)))[..., 6:-6, 6:-6, 6:-6]
+        for image, matrix in ((moving, y), (seen["moving_again"], z))
+    )
+    assert (first - second).square().mean().sqrt() < 0.1 * first.std()
+    state = {"matrix": y, "matrix_again": z, "again_matrix": seen["again_matrix"]}
+    assert float(ConsistencyTerm()(state)) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("fixed", "squared"), [("fixed", False), ("registered", False), ("registered", True)])
+def test_a_similarity_reaches_the_weights_unless_it_may_not(fixed: str, squared: bool):
+    torch.manual_seed(0)
+    network = build("airnet", num_dims=2, head_std=0.05, dropout=0.0)
+    images = {name: smooth_noise(2, 16, 16, seed=s)[:, None] for s, name in enumerate(("fixed", "moving"))}
+    state = TrainingState({**images, "registered": images["fixed"] ** 2})
+    state.take(network(state["fixed"], state["moving"]))
+    still = SimilarityTerm(measure="ncc", fixed=fixed, squared=squared, is_differentiable=False)(state)
+    value = SimilarityTerm(measure="ncc", fixed=fixed, squared=squared)(state)
+    assert torch.equal(still, value)
+    assert not still.requires_grad
+    value.mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+    better = SimilarityTerm(measure="ncc", fixed=fixed, squared=squared)({**state, "warped": state[fixed]})
+    assert better.tolist() == pytest.approx([-1, -1], abs=1e-5)  # negated: alike is small
