@@ -1,0 +1,272 @@
+"""NICE-Trans: affine and deformable in one pass, an encoder of convolutions and a decoder of window transformers.
+
+Paper: Meng, Bi, Fulham, Feng and Kim, Non-iterative coarse-to-fine transformer networks for joint affine and deformable
+image registration, MICCAI 2023, doi:10.1007/978-3-031-43999-5_71. Code: github.com/MungoMeng/Registration-NICE-Trans,
+2023-10-03.
+
+The same encoder sees each image: five levels of two convolutions with 8, 16, 32, 64 and 128 channels. On the coarsest
+level a transformer sees both images' features, and their mean gives the affine map. On each finer level the moving
+image's features are warped by what is known so far, and a transformer (on the finest level convolutions) finds what is
+missing. Attention is within windows of 5 voxels per axis, shifted in every other block, with 16 channels per head.
+
+What differs, and why: displacements are composed (the code adds them); the affine map acts on voxels about the middle
+of the lattice (the code's on coordinates from -1 to 1, where a turn of a lattice that is no cube is no turn); a batch is
+a batch (the code's affine head takes one sample); places that only fill up the last windows are not looked at; `levels`
+holds what each deformable level added, so that smoothness can be asked of it and the affine map left free. The code's
+penalty on folds has wrong signs and axes; take the term ``orientation``. Settings for fewer levels and for the affine
+map alone are ours. No published parameter count is known to us.
+"""
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from pullback import functional
+from pullback.checks import check_positive
+from pullback.networks import affine, composition
+from pullback.networks.blocks import CONVOLUTION, TRANSPOSED, head
+from pullback.networks.contract import AbstractNetwork, State
+from pullback.networks.parametrisation import resize_field
+from pullback.networks.registry import family
+
+WINDOW, HEAD_WIDTH, NUM_BLOCKS, MLP_RATIO = 5, 16, 4, 4
+SMALLEST_VARIANCE = 1e-5
+AVERAGE_POOL = {2: nnf.avg_pool2d, 3: nnf.avg_pool3d}
+
+
+class ConvolutionStep(nn.Module):
+    """Convolution, activation, and then the normalisation of each channel of each image."""
+
+    def __init__(self, num_dims: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.convolution = CONVOLUTION[num_dims](inputs, outputs, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, *L)`` to ``(B, outputs, *L)``; a lattice of a single voxel becomes 0."""
+        x = nnf.leaky_relu(self.convolution(x), 0.2)
+        axes = list(range(2, x.ndim))
+        centred = x - x.mean(axes, keepdim=True)
+        return centred * (centred.square().mean(axes, keepdim=True) + SMALLEST_VARIANCE).rsqrt()
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows, with a learned bonus for each relative place."""
+
+    def __init__(self, num_dims: int, width: int, shift: int) -> None:
+        super().__init__()
+        self.num_heads = max(width // HEAD_WIDTH, 1)
+        self.shift = shift
+        self.query_key_value, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.bonus = nn.Parameter(torch.empty(self.num_heads, (2 * WINDOW - 1) ** num_dims))
+        nn.init.trunc_normal_(self.bonus, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, *L, C)`` to the same."""
+        shape = tuple(x.shape[1:-1])
+        axes = tuple(range(1, x.ndim - 1))
+        window = tuple(min(WINDOW, n) for n in shape)
+        shifts = tuple(self.shift if n > WINDOW else 0 for n in shape)
+        filled = tuple(-(-n // w) * w for n, w in zip(shape, window, strict=True))
+        missing = [n for new, old in zip(reversed(filled), reversed(shape), strict=True) for n in (0, new - old)]
+        x = nnf.pad(x, [0, 0, *missing]).roll([-s for s in shifts], axes)
+        seen = self._attend(_split(x, window), self._bonuses(window) + _walls(shape, filled, window, shifts, x))
+        x = _join(seen, filled, window).roll(shifts, axes)
+        return x[(slice(None), *(slice(n) for n in shape))]
+
+    def _attend(self, tokens: Tensor, bonuses: Tensor) -> Tensor:
+        """Tokens ``(B, W, N, C)`` of W windows, and what is added to their likeness, ``(W, heads, N, N)``."""
+        parts = self.query_key_value(tokens).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for part in parts)
+        likeness = (query @ key.mT) / math.sqrt(query.shape[-1]) + bonuses
+        return self.project((likeness.softmax(-1) @ value).transpose(2, 3).flatten(3))
+
+    def _bonuses(self, window: tuple[int, ...]) -> Tensor:
+        """``(heads, N, N)`` for a window that may be smaller than usual."""
+        axes = [torch.arange(n, device=self.bonus.device) for n in window]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+        index = torch.zeros((), dtype=torch.long, device=self.bonus.device)
+        for apart in (places[:, :, None] - places[:, None]).unbind():
+            index = index * (2 * WINDOW - 1) + apart + WINDOW - 1
+        return self.bonus[:, index]
+
+
+class Block(nn.Module):
+    """Window attention and a perceptron, each normalised first and added to what came in."""
+
+    def __init__(self, num_dims: int, width: int, shift: int) -> None:
+        super().__init__()
+        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = WindowAttention(num_dims, width, shift)
+        hidden = MLP_RATIO * width
+        self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, *L, C)`` to the same."""
+        x = x + self.attention(self.first_norm(x))
+        return x + self.perceptron(self.second_norm(x))
+
+
+class Transformer(nn.Module):
+    """A convolution over single voxels that mixes what comes in, and blocks."""
+
+    def __init__(self, num_dims: int, inputs: int, width: int) -> None:
+        super().__init__()
+        self.mix = CONVOLUTION[num_dims](inputs, width, 1)
+        self.blocks = nn.Sequential(*(Block(num_dims, width, n % 2 * (WINDOW // 2)) for n in range(NUM_BLOCKS)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, *L)`` to ``(B, width, *L)``."""
+        return self.blocks(self.mix(x).movedim(1, -1)).movedim(-1, 1)
+
+
+class FinerLevel(nn.Module):
+    """Doubled features beside those of both images, and the displacement that they show."""
+
+    def __init__(self, num_dims: int, inputs: int, skip: int, *, is_finest: bool, head_std: float) -> None:
+        super().__init__()
+        width = inputs // 2
+        self.up, self.norm = TRANSPOSED[num_dims](inputs, width, 2, 2), nn.LayerNorm(width)
+        if is_finest:
+            steps = [ConvolutionStep(num_dims, width + 2 * skip, width), ConvolutionStep(num_dims, width, width)]
+            self.look = nn.Sequential(*steps)
+        else:
+            self.look = Transformer(num_dims, width + 2 * skip, width)
+        self.head = head(num_dims, width, num_dims, std=head_std)
+
+    def forward(self, features: Tensor, fixed: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``(B, width, *L)`` and a displacement ``(B, D, *L)`` in voxels of this level."""
+        up = self.norm(self.up(features).movedim(1, -1)).movedim(-1, 1)
+        features = self.look(torch.cat([fixed, up, warped], dim=1))
+        return features, self.head(features).float()
+
+
+class NICETrans(AbstractNetwork):
+    """See the module; arguments as in :func:`nice_trans`."""
+
+    def __init__(
+        self,
+        *,
+        num_dims: int,
+        num_channels: int,
+        start_channels: int,
+        num_stages: int,
+        is_deformable: bool,
+        head_std: float,
+    ) -> None:
+        super().__init__(num_dims=num_dims, num_channels=num_channels, multiple=2 ** (num_stages - 1))
+        widths = [int(check_positive("start_channels", start_channels)) * 2**level for level in range(num_stages)]
+        self.encoder = nn.ModuleList(
+            nn.Sequential(ConvolutionStep(num_dims, a, b), ConvolutionStep(num_dims, b, b))
+            for a, b in itertools.pairwise([num_channels, *widths])
+        )
+        coarsest = 2 * widths[-1]
+        self.coarse = Transformer(num_dims, coarsest, coarsest)
+        numbers = affine.numbers_head(coarsest // 2, affine.num_numbers(num_dims), std=head_std)
+        self.affine_head = nn.Sequential(nn.Linear(coarsest, coarsest // 2), nn.ReLU(), numbers)
+        self.levels = nn.ModuleList()
+        for level in reversed(range(num_stages - 1 if is_deformable else 0)):
+            step = FinerLevel(num_dims, 4 * widths[level], widths[level], is_finest=level == 0, head_std=head_std)
+            self.levels.append(step)
+
+    def state_of(self, fixed: Tensor, moving: Tensor) -> State:
+        """`matrix` and `displacement`, and of a deformable network `levels`."""
+        shape = tuple(fixed.shape[2:])
+        ours, theirs = self._encode(fixed), self._encode(moving)
+        features = self.coarse(torch.cat([ours[-1], theirs[-1]], dim=1))
+        matrix = self._matrix(self.affine_head(features.flatten(2).mean(2)).float().tanh(), shape)
+        state: State = {"matrix": matrix}
+        known, added = None, []
+        for level, step in zip(reversed(range(len(self.encoder) - 1)), self.levels, strict=False):
+            known = self._carried(known, matrix, ours[level], 2**level)
+            features, missing = step(features, ours[level], functional.warp(theirs[level], known))
+            known = composition.compose(known, missing)
+            added.append(resize_field(missing, shape))
+        state["displacement"] = affine.displacement_of(matrix, shape) if known is None else known
+        return state | ({"levels": added} if added else {})
+
+    def _encode(self, image: Tensor) -> list[Tensor]:
+        """Features of each level, fine to coarse."""
+        features = []
+        for level, layer in enumerate(self.encoder):
+            image = layer(AVERAGE_POOL[self.num_dims](image, 2) if level else image)
+            features.append(image)
+        return features
+
+    def _matrix(self, numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
+        linear, translation = affine.from_numbers(numbers.unflatten(1, (self.num_dims, self.num_dims + 1)))
+        middle = affine.origin_of(shape, "middle", numbers)
+        return affine.matrix_about(linear, translation * numbers.new_tensor([n / 2 for n in shape]), middle)
+
+    def _carried(self, known: Tensor | None, matrix: Tensor, features: Tensor, factor: int) -> Tensor:
+        """What is known so far, in voxels of the next level: the affine map, then the last level's displacement."""
+        shape = tuple(features.shape[2:])
+        if known is None:
+            return affine.displacement_of(affine.on_coarse(matrix, factor), shape)
+        return resize_field(known, shape)
+
+
+def _split(x: Tensor, window: tuple[int, ...]) -> Tensor:
+    """``(B, *L, C)`` to ``(B, W, N, C)``: W windows of N places."""
+    sizes = [size for n, w in zip(x.shape[1:-1], window, strict=True) for size in (n // w, w)]
+    d = len(window)
+    order = [0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2), 2 * d + 1]
+    return x.reshape(len(x), *sizes, x.shape[-1]).permute(order).flatten(1 + d, 2 * d).flatten(1, d)
+
+
+def _join(windows: Tensor, shape: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
+    """The inverse of :func:`_split`."""
+    counts = [n // w for n, w in zip(shape, window, strict=True)]
+    d = len(window)
+    order = [0, *(axis for n in range(1, d + 1) for axis in (n, n + d)), 2 * d + 1]
+    return windows.reshape(len(windows), *counts, *window, windows.shape[-1]).permute(order).reshape(
+        len(windows), *shape, windows.shape[-1]
+    )
+
+
+def _walls(
+    shape: tuple[int, ...], filled: tuple[int, ...], window: tuple[int, ...], shifts: tuple[int, ...], like: Tensor
+) -> Tensor:
+    """``(W, 1, N, N)``: -inf between places that are neighbours only by the roll or that fill up, else 0."""
+    kinds = like.new_zeros(filled)
+    for axis, (size, full, shift) in enumerate(zip(shape, filled, shifts, strict=True)):
+        index = torch.arange(full, device=like.device)
+        kind = (index < shift).to(like.dtype) + 2 * (index >= size).to(like.dtype)
+        kinds = 3 * kinds + kind.roll(-shift).reshape([full if a == axis else 1 for a in range(len(shape))])
+    parts = _split(kinds[None, ..., None], window)[0, :, :, 0]
+    is_apart = parts[:, :, None] != parts[:, None]
+    return torch.where(is_apart, -math.inf, 0.0)[:, None]
+
+
+@family("nice-trans")
+def nice_trans(
+    *,
+    num_dims: int = 3,
+    num_channels: int = 1,
+    start_channels: int = 8,
+    num_stages: int = 5,
+    is_deformable: bool = True,
+    head_std: float = 1e-5,
+) -> NICETrans:
+    """NICE-Trans: affine and deformable in one pass, coarse to fine, with window transformers.
+
+    Args:
+        num_dims: 2 or 3.
+        num_channels: Channels of each image.
+        start_channels: Of the finest level; each coarser one has twice as many.
+        num_stages: Levels, the coarsest of which gives the affine map; 2 or more.
+        is_deformable: Whether the finer levels add a displacement.
+        head_std: Of the last layers' first weights.
+    """
+    if num_stages < 2:
+        raise ValueError(f"`num_stages` is {num_stages}, but 2 or more levels are needed.")
+    return NICETrans(
+        num_dims=num_dims,
+        num_channels=num_channels,
+        start_channels=start_channels,
+        num_stages=num_stages,
+        is_deformable=is_deformable,
+        head_std=head_std,
+    )
