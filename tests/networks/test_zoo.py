@@ -215,6 +215,8 @@ def test_unknown_names_show_the_near_ones():
         ("c2fvit", {"num_stages": 4}),
         ("c2fvit", {"num_heads": 0}),
         ("c2fvit", {"start_channels": 7}),
+        ("nice-trans", {"num_stages": 1}),
+        ("nice-trans", {"start_channels": 7}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name, settings):

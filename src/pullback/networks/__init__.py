@@ -5,6 +5,7 @@ from pullback.networks import (
     c2fvit,
     fourier_net,
     fourier_net_plus,
+    nice_trans,
     symnet,
     unet_control,
     voxelmorph,
@@ -18,7 +19,17 @@ from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
-ZOO = (airnet, c2fvit, fourier_net, fourier_net_plus, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
+ZOO = (
+    airnet,
+    c2fvit,
+    fourier_net,
+    fourier_net_plus,
+    nice_trans,
+    symnet,
+    unet_control,
+    voxelmorph,
+    voxelmorph_probabilistic,
+)
 """The files whose import registers the families."""
 
 __all__ = [

@@ -10,7 +10,7 @@ image's features are warped by what is known so far, and a transformer (on the f
 missing. Attention is within windows of 5 voxels per axis, shifted in every other block, with 16 channels per head.
 
 What differs, and why: displacements are composed (the code adds them); the affine map acts on voxels about the middle
-of the lattice (the code's on coordinates from -1 to 1, where a turn of a lattice that is no cube is no turn); a batch is
+of the lattice (the code's on coordinates from -1 to 1, where a turn of a lattice that is no cube is none); a batch is
 a batch (the code's affine head takes one sample); places that only fill up the last windows are not looked at; `levels`
 holds what each deformable level added, so that smoothness can be asked of it and the affine map left free. The code's
 penalty on folds has wrong signs and axes; take the term ``orientation``. Settings for fewer levels and for the affine
@@ -46,7 +46,7 @@ class ConvolutionStep(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, *L)`` to ``(B, outputs, *L)``; a lattice of a single voxel becomes 0."""
-        x = nnf.leaky_relu(self.convolution(x), 0.2)
+        x = nnf.leaky_relu(self.convolution(x), 0.2).float()
         axes = list(range(2, x.ndim))
         centred = x - x.mean(axes, keepdim=True)
         return centred * (centred.square().mean(axes, keepdim=True) + SMALLEST_VARIANCE).rsqrt()
@@ -58,6 +58,11 @@ class WindowAttention(nn.Module):
     def __init__(self, num_dims: int, width: int, shift: int) -> None:
         super().__init__()
         self.num_heads = max(width // HEAD_WIDTH, 1)
+        if width % self.num_heads:
+            raise ValueError(
+                f"`start_channels` gives attention {width} channels, which {self.num_heads} heads cannot share; take a "
+                "multiple of 4."
+            )
         self.shift = shift
         self.query_key_value, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.bonus = nn.Parameter(torch.empty(self.num_heads, (2 * WINDOW - 1) ** num_dims))
