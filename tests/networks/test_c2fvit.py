@@ -9,7 +9,7 @@ import torch
 from examples import noise
 from pullback import functional, networks
 from pullback.networks import affine
-from pullback.networks.c2fvit import C2FViT, Stage, _matrix, centre_of_mass
+from pullback.networks.c2fvit import C2FViT, Stage, centre_of_mass, matrix_of
 
 
 def build(**settings) -> C2FViT:
@@ -27,7 +27,7 @@ def test_the_matrix_is_the_product_of_its_factors():
     turn = np.eye(4)
     turn[:3, :3] = affine.rotations(math.pi * torch.from_numpy(angles[None]).float(), 3)[0].numpy()
     expected = to @ shear @ scale @ turn @ np.linalg.inv(to) @ move
-    np.testing.assert_allclose(_matrix(numbers, shape, centre)[0].numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(matrix_of(numbers, shape, centre)[0].numpy(), expected, atol=1e-4)
 
 
 def test_centres_of_mass():

@@ -34,7 +34,7 @@ def test_attention_does_not_look_over_the_edge(shift):
     other[0, 0, 0] += 1
     with torch.no_grad():
         changed = (layer(x) - layer(other)).abs().amax(-1)[0] > 1e-7
-    own = 5 - shift if shift == 0 else shift
+    own = shift or 5
     reached = torch.zeros(13, 12, dtype=torch.bool)
     reached[:own, :own] = True
     assert torch.equal(changed, reached)

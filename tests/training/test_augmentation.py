@@ -11,6 +11,7 @@ from pullback.training.augmentation import (
     RandomAffine,
     Simulation,
     affine_displacement,
+    carry_away,
 )
 from pullback.training.augmentation import (
     smooth_noise as field,
@@ -123,7 +124,7 @@ def test_a_known_map_brings_the_moving_image_back(shape: tuple[int, ...]):
     moving = smooth_noise(2, *shape, seed=2, sigma=3)[:, None]
     simulation = Simulation(RandomAffine(10, 0.1, 0.05, 1), makes="moving")
     displacement, matrix = simulation(moving, seeded())
-    away, also = simulation.carry_away([moving, 2 * moving], matrix)
+    away, also = carry_away([moving, 2 * moving], matrix)
     assert torch.equal(also, 2 * away)
     inner = (slice(None), slice(None), *[slice(5, -5)] * len(shape))
     left = (functional.warp(away, displacement) - moving)[inner].square().mean().sqrt()
@@ -168,5 +169,5 @@ def test_labels_are_carried_away_with_their_image():
     labels[:, 3:6, 3:8, 2:6] = 1
     state = changed(recipe, Batch(fixed, moving, labels, labels, (("f", "m"),) * 2), torch.tensor([1]), seeded())
     assert torch.equal(state["fixed_labels"][:, 0].int(), labels)
-    expected = recipe.simulation.carry_away([labels[:, None].float()], state["true_matrix"])[0]
+    expected = carry_away([labels[:, None].float()], state["true_matrix"])[0]
     assert torch.equal(state["moving_labels"], expected)

@@ -4,6 +4,8 @@ Products of small matrices are sums of products here: mixed precision would roun
 is a voxel and more at the far end of a lattice.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -47,9 +49,9 @@ def linear_of_factors(angles: Tensor, scales: Tensor, shears: Tensor) -> Tensor:
         shears: ``(B, D (D - 1) / 2)``: the upper triangle, row by row.
     """
     num_dims = scales.shape[1]
-    rows, columns = torch.triu_indices(num_dims, num_dims, 1).unbind()
     shear = torch.eye(num_dims, device=scales.device).repeat(len(scales), 1, 1)
-    shear[:, rows, columns] = shears
+    for n, (row, column) in enumerate(itertools.combinations(range(num_dims), 2)):
+        shear[:, row, column] = shears[:, n]
     return product(shear, scales[:, :, None] * rotations(angles, num_dims))
 
 

@@ -18,6 +18,8 @@ features are averaged to 4^3. Beside the matrix there are rotation, translation,
 which has no fully connected layers at all. All three are for comparison: a matrix is a poor parametrisation.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class Pathway(nn.Module):
         super().__init__()
         c = int(check_positive("start_channels", start_channels))
         widths = [num_inputs, *(c * 2**level for level in range(NUM_LEVELS))]
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         self.convolutions = nn.ModuleList(convolution(num_dims, a, b, nn.ReLU) for a, b in pairs)
         self.pool = MAX_POOL[num_dims](2)
         self.num_outputs = widths[-1]

@@ -27,7 +27,6 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from pullback import functional
-from pullback.checks import check_positive
 from pullback.networks import affine
 from pullback.networks.blocks import CONVOLUTION
 from pullback.networks.contract import AbstractNetwork, State
@@ -149,7 +148,7 @@ class C2FViT(AbstractNetwork):
                 field = affine.displacement_of(affine.on_coarse(matrix, factor), tuple(pair[1].shape[2:]))
                 pair[1] = functional.warp(pair[1], field)
             tokens, hidden = stage(torch.cat(pair, dim=1), tokens)
-            matrix = _matrix(head(hidden).float().tanh(), shape, centre)
+            matrix = matrix_of(head(hidden).float().tanh(), shape, centre)
         matrix = affine.product(start, matrix) if self.is_centred else matrix
         return {"matrix": matrix, "displacement": affine.displacement_of(matrix, shape)}
 
@@ -174,8 +173,8 @@ def centre_of_mass(image: Tensor) -> Tensor:
     return torch.stack(centres, dim=1)
 
 
-def _matrix(numbers: Tensor, shape: tuple[int, ...], centre: Tensor) -> Tensor:
-    """From numbers between -1 and 1: translations, angles, stretches and shears."""
+def matrix_of(numbers: Tensor, shape: tuple[int, ...], centre: Tensor) -> Tensor:
+    """The voxel matrix of numbers between -1 and 1, ``(B, 6)`` or ``(B, 12)``: translations, angles, stretches, shears."""
     d = len(shape)
     planes = d * (d - 1) // 2
     translation, angles, stretches, shears = numbers.split([d, planes, d, planes], dim=1)

@@ -190,10 +190,11 @@ class Simulation:
             )
         return displacement, about_voxel_0(matrix, shape)
 
-    def carry_away(self, images: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
-        """Images ``(B, C, *S)`` that the voxel matrices ``(B, D + 1, D + 1)`` bring back."""
-        back = affine.displacement_of(torch.linalg.inv(matrix), tuple(images[0].shape[2:]))
-        return [functional.warp(image, back) for image in images]
+
+def carry_away(images: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
+    """Images ``(B, C, *S)`` that the voxel matrices ``(B, D + 1, D + 1)`` bring back."""
+    back = affine.displacement_of(torch.linalg.inv(matrix), tuple(images[0].shape[2:]))
+    return [functional.warp(image, back) for image in images]
 
 
 def affine_displacement(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pullback import functional
+from pullback.training.augmentation import carry_away
 from pullback.training.cache import Cache, Entry
 from pullback.training.pairs import NamePair, all_ordered, atlas_to_subject, leave_pairs_out, random_pairs, to_templates
 from pullback.training.recipe import PairPlan, Recipe
@@ -192,7 +193,7 @@ def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Gener
         given |= {"true_displacement": displacement, "true_matrix": matrix}
         if recipe.simulation.makes == "moving":
             given["registered"] = moving
-            moving, *rest = recipe.simulation.carry_away([moving, *(labels or ())[1:]], matrix)
+            moving, *rest = carry_away([moving, *(labels or ())[1:]], matrix)
             labels = None if labels is None else (labels[0], rest[0])
         else:
             fixed = functional.warp(moving, displacement)
