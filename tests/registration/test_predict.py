@@ -11,8 +11,8 @@ from torch import Tensor
 import phantoms
 from examples import oblique_axes, turn
 from pullback.data import Image, Pair
-from pullback.networks import AbstractNetwork, State
-from pullback.registration import Card, Normalisation, Plan, predict, register
+from pullback.networks import AbstractNetwork, State, affine
+from pullback.registration import Card, Normalisation, Plan, predict, predict_start, register
 from pullback.registration.predict import fade_out, plan_of, start_matrix
 from pullback.space import Grid, Reorientation
 from pullback.transforms import Affine, Translation, warp
@@ -180,3 +180,44 @@ def test_what_does_not_suit_is_refused():
         predict(Known(SHIFT), card(), Pair(head, head), refine=-1)
     with pytest.raises(ValueError, match=r"'afine'.*Did you mean 'affine'"):
         card(alignment="afine")
+
+
+class KnownMatrix(Known):
+    """Gives the same voxel matrix whatever it sees."""
+
+    def state_of(self, fixed: Tensor, moving: Tensor) -> State:
+        matrix = torch.eye(self.num_dims + 1).repeat(len(fixed), 1, 1)
+        matrix[:, 0, 1] = 0.04
+        matrix[:, :-1, -1] = self.voxels
+        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, tuple(fixed.shape[2:]))}
+
+
+@pytest.mark.parametrize("alignment", ["header", "view"])
+def test_the_matrix_of_an_affine_network_is_a_start(alignment: str):
+    head = phantoms.head()
+    moved = replace(head, grid=Grid(head.grid.shape, Translation.by((20, -7, 3)).matrix @ head.grid.voxel_to_world))
+    papers = card(alignment=alignment)
+    start = predict_start(KnownMatrix(SHIFT), papers, Pair(head, moved))
+    field = run(KnownMatrix(SHIFT), papers, head, moved)
+    points = inner(head)
+    torch.testing.assert_close(Affine(start.matrix)(points), field.fixed_to_moving(points), atol=1e-3, rtol=0)
+    far = points + 500.0
+    torch.testing.assert_close(Affine(start.matrix)(far) - Affine(start.matrix)(points), torch.from_numpy(
+        start.matrix[:3, :3] @ np.full(3, 500.0)
+    ).expand(len(points), -1))
+    np.testing.assert_allclose(start.matrix[0, 1], 0.04, atol=1e-9)
+
+
+def test_a_start_in_two_dimensions_leaves_the_third_as_it_is():
+    flat = phantoms.slice_of_head()
+    start = predict_start(KnownMatrix((1.0, -2.0)), card((40, 48), 4.0), Pair(flat, flat))
+    assert start.matrix.shape == (4, 4)
+    np.testing.assert_array_equal(start.matrix[0], [1, 0, 0, 0])
+
+
+def test_a_start_needs_a_matrix_and_no_registration_before_it():
+    head = phantoms.head()
+    with pytest.raises(ValueError, match="gives no `matrix`"):
+        predict_start(Known(SHIFT), card(), Pair(head, head))
+    with pytest.raises(ValueError, match="comes before any"):
+        predict_start(KnownMatrix(SHIFT), card(alignment="affine"), Pair(head, head))

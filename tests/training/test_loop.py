@@ -193,6 +193,7 @@ def test_affine_by_a_known_map_a_template_and_consistency(cache: Cache, tmp_path
     assert all(float(row["consistency"]) >= 0 for row in rows(tmp_path) if row["consistency"])
     (row,) = evaluate_network(tmp_path / LAST, cache, device="cpu")
     assert row.num_pairs == len(cache.split.test)
+    assert load_network(tmp_path / LAST)[1].alignment == "view"
 
 
 def test_stages_freeze_and_change_weights(cache: Cache, tmp_path: Path):

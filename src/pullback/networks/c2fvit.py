@@ -174,7 +174,7 @@ def centre_of_mass(image: Tensor) -> Tensor:
 
 
 def matrix_of(numbers: Tensor, shape: tuple[int, ...], centre: Tensor) -> Tensor:
-    """The voxel matrix of numbers between -1 and 1, ``(B, 6)`` or ``(B, 12)``: translations, angles, stretches, shears."""
+    """The voxel matrix of ``(B, 6)`` or ``(B, 12)`` numbers from -1 to 1: translations, angles, stretches, shears."""
     d = len(shape)
     planes = d * (d - 1) // 2
     translation, angles, stretches, shears = numbers.split([d, planes, d, planes], dim=1)

@@ -6,7 +6,7 @@ from pullback.registration.deformable import Deformation, SteepestAscent, deform
 from pullback.registration.initialisation import Candidate, Initialisation, initialise
 from pullback.registration.normalisation import Normalisation
 from pullback.registration.plan import DeformablePlan, LinearPlan, Plan
-from pullback.registration.predict import predict
+from pullback.registration.predict import predict, predict_start
 from pullback.registration.register import register
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
 from pullback.registration.schedule import Level, Plateau
@@ -35,5 +35,6 @@ __all__ = [
     "deform",
     "initialise",
     "predict",
+    "predict_start",
     "register",
 ]

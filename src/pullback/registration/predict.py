@@ -74,6 +74,35 @@ def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0
     return replace(plan, methods=("none",), given=(start,), linear=None)
 
 
+def predict_start(network: AbstractNetwork, card: Card, pair: Pair, *, device: str = "cpu") -> Candidate:
+    """The linear start that an affine network gives: its matrix, exact everywhere, where a field would fade out.
+
+    Args:
+        network: Of an affine family; its weights are not changed.
+        card: Its papers.
+        pair: Images on any grids.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        For :attr:`pullback.registration.Plan.given`; its name is the family's.
+
+    Raises:
+        ValueError: If the images do not suit the network, it gives no matrix, or its card wants a linear registration
+            first, which needs a start itself.
+    """
+    _check(card, pair)
+    if card.alignment in LINEAR:
+        raise ValueError(
+            f"The card's alignment is '{card.alignment}', a registration, but a start comes before any; take a network "
+            "whose images were brought together by header, view or mass."
+        )
+    fixed_grid = place_for(card, pair.fixed)
+    moving_grid = Grid(fixed_grid.shape, torch.from_numpy(start_matrix(card, pair)) @ fixed_grid.voxel_to_world)
+    seen = see(pair.fixed, card, fixed_grid), see(pair.moving, card, moving_grid)
+    matrix = run(network, *seen, device, entry="matrix")[0].double()
+    return Candidate(card.family, _lift((moving_grid.voxel_to_world @ matrix @ fixed_grid.world_to_voxel).numpy()))
+
+
 def start_matrix(card: Card, pair: Pair) -> np.ndarray:
     """World matrix ``(D+1, D+1)`` that brings the images together as the card says, without a registration."""
     if card.alignment == "header":
@@ -109,15 +138,24 @@ class NetworkPart:
         return Deformation(lift_field(displacement, self.card.num_dims), _lift_grid(grid))
 
 
-def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> Tensor:
-    """The displacement ``(1, D, *shape)`` on the CPU; the network's mode and device are as before afterwards."""
+def run(
+    network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str, *, entry: str = "displacement"
+) -> Tensor:
+    """An entry of the state, of a batch of one, on the CPU; the network's mode and device are as before afterwards.
+
+    Raises:
+        ValueError: If the network does not give it.
+    """
     was_training, home = network.training, next(network.parameters(), torch.empty(0)).device
     try:
         network.eval().to(device)
         with torch.no_grad():
-            return network(fixed.to(device), moving.to(device))["displacement"].detach().to("cpu", torch.float32)
+            state = network(fixed.to(device), moving.to(device))
     finally:
         network.train(was_training).to(home)
+    if entry not in state:
+        raise ValueError(f"The family '{network.family}' gives no `{entry}`, only {', '.join(sorted(state))}.")
+    return state[entry].detach().to("cpu", torch.float32)
 
 
 def fade_out(displacement: Tensor) -> tuple[Tensor, int]:

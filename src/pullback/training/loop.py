@@ -333,12 +333,17 @@ def card_of(recipe: Recipe, cache: Cache, network: AbstractNetwork, cohort: Coho
         shape=plan.network_shape,
         spacing_mm=spacing,
         normalisation=plan.normalisation,
-        alignment=plan.alignment,
+        alignment="view" if _replaces_alignment(recipe) else plan.alignment,
         num_channels=cohort.num_channels,
         recipe=recipe.as_dict(),
         data_fingerprint=cache.fingerprint,
         versions=versions(),
     )
+
+
+def _replaces_alignment(recipe: Recipe) -> bool:
+    """Whether the network learns to do what the alignment did: whoever uses it has no aligned images."""
+    return recipe.simulation is not None and recipe.simulation.makes == "moving"
 
 
 def _common_spacing(cohort: Cohort) -> tuple[float, ...]:
