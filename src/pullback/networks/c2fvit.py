@@ -37,6 +37,8 @@ TOKEN_VOXELS = 8
 LARGEST_ANGLE, LARGEST_SHEAR, LARGEST_STRETCH = math.pi, math.pi, 0.5
 TOKEN_STD = 0.02
 MLP_RATIO = 2
+SMALLEST_HIDDEN = 16
+"""Of the layer before the numbers, so that a narrow network does not start with all of it at rest."""
 
 
 class Attention(nn.Module):
@@ -95,11 +97,11 @@ class Stage(nn.Module):
         self.embed = CONVOLUTION[num_dims](2 * num_channels, width, kernel, stride, kernel // 2)
         self.join = CONVOLUTION[num_dims](width, width, 3, 1, 1) if has_earlier else None
         self.blocks = nn.ModuleList(Block(num_dims, width, num_heads) for _ in range(4))
-        self.hidden = nn.Linear(width, width // 2, bias=False)
+        self.hidden = nn.Linear(width, max(width // 2, SMALLEST_HIDDEN), bias=False)
         self.apply(_draw_weights)
 
     def forward(self, images: Tensor, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Images ``(B, 2C, *L)`` and tokens ``(B, width, *T)`` to tokens and hidden numbers ``(B, width / 2)``."""
+        """Images ``(B, 2C, *L)`` and tokens ``(B, width, *T)`` to tokens and hidden numbers ``(B, H)``."""
         grid = nnf.gelu(self.embed(images))
         if self.join is not None:
             grid = grid + self.join(earlier)
@@ -131,7 +133,8 @@ class C2FViT(AbstractNetwork):
             for number, factor in enumerate(self.factors)
         )
         outputs = affine.num_numbers(num_dims)
-        heads = (affine.numbers_head(start_channels // 2, outputs, std=head_std, bias=False) for _ in self.factors)
+        widths = [stage.hidden.out_features for stage in self.stages]
+        heads = (affine.numbers_head(width, outputs, std=head_std, bias=False) for width in widths)
         self.heads = nn.ModuleList(heads)
         self.is_centred = is_centred
 
