@@ -100,7 +100,7 @@ def test_it_learns_one_translation(name):
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     true = torch.tensor([2.0, -1.0])[:, None, None]
     losses = []
-    for _ in range(40):
+    for _ in range(60):
         loss = (network(fixed, moving)["displacement"] - true).square().mean()
         optimiser.zero_grad()
         loss.backward()

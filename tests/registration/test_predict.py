@@ -202,9 +202,10 @@ def test_the_matrix_of_an_affine_network_is_a_start(alignment: str):
     points = inner(head)
     torch.testing.assert_close(Affine(start.matrix)(points), field.fixed_to_moving(points), atol=1e-3, rtol=0)
     far = points + 500.0
-    torch.testing.assert_close(Affine(start.matrix)(far) - Affine(start.matrix)(points), torch.from_numpy(
-        start.matrix[:3, :3] @ np.full(3, 500.0)
-    ).expand(len(points), -1))
+    torch.testing.assert_close(
+        Affine(start.matrix)(far) - Affine(start.matrix)(points),
+        torch.from_numpy(start.matrix[:3, :3] @ np.full(3, 500.0)).expand(len(points), -1),
+    )
     np.testing.assert_allclose(start.matrix[0, 1], 0.04, atol=1e-9)
 
 

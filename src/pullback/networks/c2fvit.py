@@ -182,9 +182,7 @@ def matrix_of(numbers: Tensor, shape: tuple[int, ...], centre: Tensor) -> Tensor
     planes = d * (d - 1) // 2
     translation, angles, stretches, shears = numbers.split([d, planes, d, planes], dim=1)
     halves = numbers.new_tensor([size / 2 for size in shape])
-    linear = affine.linear_of_factors(
-        LARGEST_ANGLE * angles, 1 + LARGEST_STRETCH * stretches, LARGEST_SHEAR * shears
-    )
+    linear = affine.linear_of_factors(LARGEST_ANGLE * angles, 1 + LARGEST_STRETCH * stretches, LARGEST_SHEAR * shears)
     about = affine.matrix_about(linear, torch.zeros_like(translation), centre)
     eye = torch.eye(d, device=numbers.device).expand(len(numbers), -1, -1)
     return affine.product(about, affine.matrix_about(eye, halves * translation, torch.zeros_like(centre)))

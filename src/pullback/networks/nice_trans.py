@@ -226,8 +226,10 @@ def _join(windows: Tensor, shape: tuple[int, ...], window: tuple[int, ...]) -> T
     counts = [n // w for n, w in zip(shape, window, strict=True)]
     d = len(window)
     order = [0, *(axis for n in range(1, d + 1) for axis in (n, n + d)), 2 * d + 1]
-    return windows.reshape(len(windows), *counts, *window, windows.shape[-1]).permute(order).reshape(
-        len(windows), *shape, windows.shape[-1]
+    return (
+        windows.reshape(len(windows), *counts, *window, windows.shape[-1])
+        .permute(order)
+        .reshape(len(windows), *shape, windows.shape[-1])
     )
 
 

@@ -138,9 +138,7 @@ class NetworkPart:
         return Deformation(lift_field(displacement, self.card.num_dims), _lift_grid(grid))
 
 
-def run(
-    network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str, *, entry: str = "displacement"
-) -> Tensor:
+def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str, *, entry: str = "displacement") -> Tensor:
     """An entry of the state, of a batch of one, on the CPU; the network's mode and device are as before afterwards.
 
     Raises:

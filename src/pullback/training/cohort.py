@@ -49,10 +49,8 @@ class Cohort:
         shared: Names of scans to hold too, whatever their part.
     """
 
-    def __init__(
-        self, cache: Cache, parts: Sequence[str], device: torch.device, *, shared: Sequence[str] = ()
-    ) -> None:
-        scans = {name: SHARED for name in shared} | {name: part for part in parts for name in cache.split.part(part)}
+    def __init__(self, cache: Cache, parts: Sequence[str], device: torch.device, *, shared: Sequence[str] = ()) -> None:
+        scans = dict.fromkeys(shared, SHARED) | {name: part for part in parts for name in cache.split.part(part)}
         self.cache, self.device = cache, device
         self.entries = [entry for entry in cache.entries if entry.scan in scans]
         if not self.entries:
