@@ -43,7 +43,7 @@ def test_every_recipe_of_the_project_reads(path: Path):
         ({"optimisation": {"precision": "16"}}, "32-true, bf16-mixed"),
         ({"optimisation": [1]}, r"is \[1\], but names with values"),
         ({"losses": [{"kind": "dise"}]}, r"`recipe.losses\[0\].kind` is 'dise'.* Did you mean dice\?"),
-        ({"losses": [{"weight": 1}]}, "is None, but it can be bending, dice"),
+        ({"losses": [{"weight": 1}]}, "is None, but it can be bending, consistency, dice"),
         ({"losses": []}, "`losses` is empty"),
         ({"losses": [{"kind": "dice"}, {"kind": "dice"}]}, "Two terms are called 'dice'"),
         ({"losses": [{"kind": "diffusion", True: "velocity"}]}, "has no 'True'; it takes weight, name, field"),
