@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from pullback.checks import DEVICES
 from pullback.cli.progress import progress
-from pullback.pairwise import DEVICES, INITIALS, MODELS, PRESETS, SIMILARITIES, Registration, check_directory
+from pullback.pairwise import INITIALS, MODELS, PRESETS, SIMILARITIES, Registration, check_directory
 from pullback.pairwise import register as register_pair
 from pullback.registration.verdict import FAILED
 

@@ -175,11 +175,7 @@ def _finish(folder: Path, data: dict[str, Any], pairs: RowFile, labels: RowFile)
     plain = without_nan(data)
     text = text_of_summary(data)
     pairs.finish()
-    if labels.used:
-        labels.finish()
-    else:
-        labels.partial.unlink()
-        labels.path.unlink(missing_ok=True)
+    labels.finish_or_vanish()
     for name, content in ((SUMMARY, json.dumps(plain, indent=2, allow_nan=False) + "\n"), (TEXT, text)):
         with replacing(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

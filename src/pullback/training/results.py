@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pullback.checks import check_device
 from pullback.networks import AbstractNetwork, num_parameters, run_padded
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, check_fits, whole
@@ -92,7 +93,7 @@ def evaluate_network(
         FileNotFoundError: If there are no such weights.
         ValueError: If the weights are damaged, or the scans were prepared in another way than the network's.
     """
-    place = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    place = torch.device(check_device(device))
     network, card, recipe = _loaded(weights)
     plan = pair_plan or (getattr(recipe.pairs, part) if recipe is not None else PairPlan())
     cohort = cohort_for(cache, plan, part, place)
