@@ -1,6 +1,5 @@
 """``pullback evaluate``."""
 
-import csv
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pullback.checks import DEVICES
+from pullback.cli.label_names import LabelNames, read_label_names
 from pullback.cli.network_scores import score_network
 from pullback.evaluation import (
     Case,
@@ -42,10 +42,7 @@ def command(
         Path | None,
         typer.Argument(help="Table of pairs (csv, tsv), or json of a Learn2Reg data set; without it one pair."),
     ] = None,
-    out: Annotated[Path |    split: Annotated[
-        str | None,
-        typer.Option("--out", help="Folder for the results."),
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the results.")] = None,
     fixed: Annotated[str, typer.Option(help="Fixed image.")] = "",
     moving: Annotated[str, typer.Option(help="Moving image.")] = "",
     warped: Annotated[str, typer.Option(help="Moving image already warped.")] = "",
@@ -66,13 +63,16 @@ def command(
     submission: Annotated[
         Path | None, typer.Option(help="Folder of displacements for a Learn2Reg data set; without it, the start.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help=f"{', '.join(SPLITS)}. Default: the first there is; with --model: {', '.join(PARTS)}.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(SPLITS)}. Default: the first there is. With --model: {', '.join(PARTS)}."),
+    ] = None,
     protocol: Annotated[
         list[str] | None, typer.Option(help=f"How labels are warped: {', '.join(PROTOCOLS)}; several give all.")
     ] = None,
     measure: Annotated[list[str] | None, typer.Option(help=f"{', '.join(GROUPS)}; several. Default: all.")] = None,
     label: Annotated[list[int] | None, typer.Option(help="Labels that count; several.")] = None,
-    label_names: Annotated[Path | None, typer.Option(help="csv or tsv with the columns label and name.")] = None,
+    label_names: LabelNames = None,
     method: Annotated[str, typer.Option(help="Name of what is scored, for comparisons.")] = "",
     group: Annotated[bool, typer.Option("--group", help="Measure over all subjects in one space, too.")] = False,
     published: Annotated[
@@ -83,7 +83,7 @@ def command(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="With --model: folder that `pullback train` prepared.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="With --model: folder of the images, prepared as the recipe in the weights says.")
+        Path | None, typer.Option(help="With --model: folder of the images, prepared as the weights' recipe says.")
     ] = None,
     device: Annotated[str | None, typer.Option(help=f"With --model: {', '.join(DEVICES)}.")] = None,
     results: Annotated[
@@ -118,13 +118,11 @@ def command(
     given = [f"--{name.replace('_', '-')}" for name, text in words.items() if text]
     of_networks = _given({"--cache": cache, "--data": data, "--device": device, "--results": results})
     if model is not None:
+        of_files = {"the table": table, "--submission": submission, "--protocol": protocol, "--measure": measure}
         of_files |= {"--label": label, "--label-names": label_names, "--method": method, "--group": group}
         given += _given({**of_files, "--published": published, "--points-in": points_in != "ras"})
         if given:
             raise ValueError(f"{', '.join(given)} came with --model, which is scored on prepared scans; leave one.")
-= {"the table": table, "--submission": submission, "--protocol": protocol, "--measure": measure}
-        of_files |= {"--label": label, "--label-names": label_names, "--method": method, "--group": group}
-        _refuse("--model", [*given, *_given({**of_files, "--published": published})], "which are about files")
         score_network(
             model,
             data=data,
@@ -181,22 +179,6 @@ def show_published(names: list[str]) -> bool:
         else:
             print(published_table(name).as_text())
     return bool(names)
-
-
-def read_label_names(path: Path) -> dict[int, str]:
-    """Label to structure, from a csv or tsv with the columns label and name.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing or a label is no whole number.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = file.read().splitlines()
-    rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
-    try:
-        return {int(row["label"]): row["name"] for row in rows}
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' must have the columns label (whole numbers) and name; trouble: {error}.") from error
 
 
 def _dataset(

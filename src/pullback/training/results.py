@@ -172,13 +172,13 @@ def _check_lattice(card: Card, recipe: Recipe | None, cohort: Cohort) -> None:
         check_fits(cohort.cache, recipe.preprocessing)
     if card.orientation not in (None, "RAS"[: card.num_dims]):
         raise ValueError(
-            f"These weights see images along {card.orientation}, but prepared scans lie along RAS; use them with `pullback "
-            "register --model-file`, which turns the images."
+            f"These weights see images along {card.orientation}, but prepared scans lie along RAS; use them with "
+            "`pullback register --model-file`, which turns the images."
         )
     if (cohort.num_channels, cohort.shape) != (card.num_channels, tuple(card.shape)):
         raise ValueError(
             f"'{cohort.cache.folder}' holds scans of {cohort.num_channels} channels and {list(cohort.shape)} voxels, "
-            f"but these weights are for {card.num_channels} and {list(card.shape)}; prepare the scans as the card says."
+            f"but these weights are for {card.num_channels} and {list(card.shape)}; prepare them as the card says."
         )
 
 
