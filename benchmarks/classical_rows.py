@@ -6,8 +6,8 @@ Seconds are medians over all pairs of one registration with images in memory.
 
     python benchmarks/classical_rows.py --recipe recipes/hippocampus.yaml --cache CACHE \\
         --results results/hippocampus.json
-    python benchmarks/classical_rows.py --recipe recipes/brains-2mm.yaml --cache CACHE --results results/brains-2mm.json \\
-        --methods refined --weights best.safetensors --steps 20
+    python benchmarks/classical_rows.py --recipe recipes/brains-2mm.yaml --cache CACHE \\
+        --results results/brains-2mm.json --methods refined --weights best.safetensors --steps 20
 """
 
 import argparse
