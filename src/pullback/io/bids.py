@@ -41,6 +41,21 @@ def bids_path(folder: Path, entities: str, suffix: str) -> Path:
     return folder / f"{entities}_mode-image_xfm{suffix}"
 
 
+def inverse_entities(entities: str) -> str:
+    """The entities of the transform back: both spaces change places.
+
+    Raises:
+        ValueError: If the entities are not of the form that :func:`bids_path` takes.
+
+    Example:
+        >>> inverse_entities("sub-01_from-T1w_to-MNI152")
+        'sub-01_from-MNI152_to-T1w'
+    """
+    bids_path(Path(), entities, "")
+    found = NAME.fullmatch(entities)
+    return f"{found['subject']}{found['session'] or ''}_from-{found['fixed']}_to-{found['moving']}"
+
+
 def write_sidecar(path: Path, *, format_title: str, fixed: Path | None, moving: Path | None, source: str) -> Path:
     """Write the JSON file beside a transform that says what it is.
 

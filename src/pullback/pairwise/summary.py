@@ -75,6 +75,7 @@ def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Im
         fixed_points=pair.fixed_points,
         before_points=before_points,
         warped_points=warped_points,
+        label_names=registration.label_names,
     )
 
 
@@ -139,8 +140,16 @@ def _labels(registration: "Registration") -> dict[str, Any] | None:
         "mean_dice_before": mean_dice(scores[0]),
         "mean_dice_after_linear": mean_dice(scores[1]),
         "mean_dice_after": mean_dice(scores[2]),
-        "per_label": {str(label): {"before": scores[0][label], "after": scores[2][label]} for label in scores[0]},
+        "per_label": {
+            str(label): _name_of(label, registration) | {"before": scores[0][label], "after": scores[2][label]}
+            for label in scores[0]
+        },
     }
+
+
+def _name_of(label: int, registration: "Registration") -> dict[str, str]:
+    name = registration.label_names.get(label)
+    return {} if name is None else {"name": name}
 
 
 def _nearest(labels: LabelMap, transform: AbstractTransform, registration: "Registration") -> LabelMap:
