@@ -114,6 +114,7 @@ def test_errors_are_one_line(trained: Path, tmp_path: Path, capsys):
     recipe = str(trained / "recipe.yaml")
     for words, message in [
         (["--recipe", recipe], "--out is needed"),
+        (["--recipe", recipe, "--out", str(tmp_path), "--results", str(tmp_path / "no" / "a.json")], "create it first"),
         (["--recipe", "none.yaml", "--out", str(tmp_path)], "no recipe 'none.yaml'"),
         (["--recipe", recipe, "--out", str(tmp_path)], "--prepare-only"),
         (["--recipe", recipe, "--out", str(tmp_path), "--set", "optimisation.steps=3"], "did you mean num_steps"),

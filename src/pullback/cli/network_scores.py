@@ -13,10 +13,11 @@ from pullback.cli.scans import prepared_scans
 from pullback.evaluation import check_folder
 from pullback.evaluation.output import LABEL_COLUMNS, LABELS, PAIR_COLUMNS, PAIRS, SUMMARY, TEXT, RowFile
 from pullback.io.atomic import replacing
+from pullback.registration.card import Card
 from pullback.training.cache import Cache
 from pullback.training.manifest import SPLITS
 from pullback.training.recipe import recipe_of
-from pullback.training.results import Row, evaluate_network, write_rows
+from pullback.training.results import Row, check_place, evaluate_network, write_rows
 from pullback.training.validation import PairScore
 from pullback.training.weights import load_card
 from pullback.version import __version__
@@ -48,15 +49,23 @@ def score_network(
         quiet: Say nothing.
     """
     check_choice("split", part, SPLITS)
+    if results is not None:
+        check_place(results)
+    if data is None and cache is None:
+        raise ValueError(
+            "--model needs scans: --cache with the folder that `pullback train --prepare-only` filled, or --data with "
+            "the folder of the images."
+        )
+    card = load_card(weights)
     folder = None if out is None else check_folder(out, overwrite=overwrite)
-    with _scans(weights, data, cache, quiet) as scans:
+    with _scans(weights, card, data, cache, quiet) as scans:
         (row,) = evaluate_network(weights, scans, part=part, device=device)
     text = text_of(row, part)
     told = row.as_dict() | {"command": " ".join(["pullback", *sys.argv[1:]])}
     if folder is not None:
-        _write(folder, row, {"pullback": __version__, "model": str(weights), "part": part, "rows": [told]}, text)
+        _write(folder, row, _summary(weights, part, told), text)
     if results is not None:
-        write_rows(results, results.stem, [told])
+        write_rows(results, card.recipe.get("name", results.stem), [told])
     if not quiet:
         print(text, end="")
         for place in (results, None if folder is None else f"{folder}/"):
@@ -82,14 +91,8 @@ def text_of(row: Row, part: str) -> str:
 
 
 @contextmanager
-def _scans(weights: Path, data: Path | None, cache: Path | None, quiet: bool) -> Iterator[Cache]:
+def _scans(weights: Path, card: Card, data: Path | None, cache: Path | None, quiet: bool) -> Iterator[Cache]:
     """The prepared scans; those of `data` vanish again if they have no cache of their own."""
-    if data is None and cache is None:
-        raise ValueError(
-            "--model needs scans: --cache with the folder that `pullback train --prepare-only` filled, or --data with "
-            "the folder of the images."
-        )
-    card = load_card(weights)
     recipe = recipe_of(card.recipe) if card.recipe else None
     if data is not None and recipe is None:
         raise ValueError(
@@ -98,6 +101,10 @@ def _scans(weights: Path, data: Path | None, cache: Path | None, quiet: bool) ->
         )
     with TemporaryDirectory(prefix="pullback-scans-") as temporary:
         yield prepared_scans(recipe, data, Path(temporary) if cache is None else cache, quiet=quiet)
+
+
+def _summary(weights: Path, part: str, row: dict[str, Any]) -> dict[str, Any]:
+    return {"pullback": __version__, "method": row["method"], "model": str(weights), "part": part, "rows": [row]}
 
 
 def _write(folder: Path, row: Row, summary: dict[str, Any], text: str) -> None:

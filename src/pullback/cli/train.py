@@ -17,7 +17,7 @@ from pullback.cli.scans import prepared_scans
 from pullback.training.checkpoint import BEST, LAST
 from pullback.training.loop import STOPPED, OnStep, Trained, train
 from pullback.training.recipe import read_recipe
-from pullback.training.results import evaluate_network, write_rows
+from pullback.training.results import check_place, evaluate_network, write_rows
 
 INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 15.0
@@ -51,6 +51,8 @@ def command(
     chosen = read_recipe(recipe, [*(changes or ()), *([] if seed is None else [f"seed={seed}"])])
     if out is None and (cache is None or not prepare_only):
         raise ValueError("--out is needed: the folder for checkpoints and the log.")
+    if results is not None:
+        check_place(results)
     prepared = prepared_scans(chosen, data, cache or out / "cache", quiet=quiet)
     if prepare_only:
         return 0

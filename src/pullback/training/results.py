@@ -202,14 +202,19 @@ def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> Non
     Raises:
         FileNotFoundError: If the folder does not exist.
     """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
+    check_place(path)
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"study": study, "rows": []}
     new = {_identity(row) for row in rows}
     kept = [row for row in old["rows"] if _identity(row) not in new]
     ordered = sorted([*kept, *rows], key=_identity)
     with whole(path) as temporary:
         temporary.write_text(json.dumps({**old, "rows": ordered}, indent=1) + "\n", encoding="utf-8")
+
+
+def check_place(path: Path) -> None:
+    """Raise FileNotFoundError if the folder of a study's file does not exist: better before a training than after."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
 
 
 def _identity(row: Mapping[str, Any]) -> str:
