@@ -1,6 +1,5 @@
 """``pullback evaluate --model``: a trained network on prepared scans, by the numbers of a study."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pullback.cli.scans import prepared_scans
 from pullback.evaluation import check_folder
 from pullback.evaluation.output import LABEL_COLUMNS, LABELS, PAIR_COLUMNS, PAIRS, SUMMARY, TEXT, RowFile
 from pullback.io.atomic import replacing
+from pullback.io.json_text import write_json
 from pullback.registration.card import Card
 from pullback.training.cache import Cache
 from pullback.training.manifest import SPLITS
@@ -117,9 +117,9 @@ def _write(folder: Path, row: Row, summary: dict[str, Any], text: str) -> None:
                 labels.add({"pair": name, "label": label, "protocol": "nearest", "dice": dice})
     pairs.finish()
     labels.finish_or_vanish()
-    for name, content in ((SUMMARY, json.dumps(summary, indent=2) + "\n"), (TEXT, text)):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_json(folder / SUMMARY, summary)
+    with replacing(folder / TEXT) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _columns(score: PairScore) -> dict[str, float | None]:

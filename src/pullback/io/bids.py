@@ -4,11 +4,11 @@
 space, MNI152 the fixed one, and points go the other way.
 """
 
-import json
 import re
 from pathlib import Path
 
-from pullback.io.atomic import replacing, suffix_of
+from pullback.io.atomic import suffix_of
+from pullback.io.json_text import write_json
 from pullback.version import __version__
 
 NAME = re.compile(
@@ -78,7 +78,5 @@ def write_sidecar(path: Path, *, format_title: str, fixed: Path | None, moving: 
         "MovingImage": None if moving is None else str(moving),
     }
     sidecar = path.with_name(path.name[: -len(suffix_of(path))] + ".json")
-    with replacing(sidecar) as temporary:
-        kept = {key: value for key, value in content.items() if value is not None}
-        temporary.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    write_json(sidecar, {key: value for key, value in content.items() if value is not None})
     return sidecar

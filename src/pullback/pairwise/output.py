@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pullback.data import Image
 from pullback.io import write_image, write_transform
 from pullback.io.bids import bids_path, inverse_entities, write_sidecar
+from pullback.io.json_text import write_json
 from pullback.io.registry import recognise
 from pullback.io.verify import read_back_mm
 from pullback.pairwise.summary import peak_memory_mb, summarise, view_of
@@ -124,7 +125,7 @@ def _write_all(registration: "Registration", folder: Path, verify: bool, bids: s
     timings["report"] = round(time.perf_counter() - start, 3)
     timings["total"] = round(timings["total"] + timings["report"], 3)
     summary["peak_memory_mb"] = round(peak_memory_mb(), 1)
-    (folder / "result.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / "result.json", summary)
 
 
 def _write_transforms(registration: "Registration", folder: Path, verify: bool, bids: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from pullback.data import Image, LabelMap, Points
 from pullback.data.image import AbstractVoxels
+from pullback.io.json_text import plain
 from pullback.metrics import dice_per_label, mean_dice, point_errors_mm
 from pullback.reports import RegistrationView
 from pullback.space import axis_codes
@@ -49,9 +50,9 @@ def summarise(registration: "Registration") -> dict[str, Any]:
         "history": [vars(entry) | {"steps": len(entry.values)} for entry in result.history],
         "timings_seconds": dict(result.seconds),
         "peak_memory_mb": round(peak_memory_mb(), 1),
-        "settings": {key: _plain(value) for key, value in registration.settings.items()},
+        "settings": registration.settings,
     }
-    return _finite({key: value for key, value in summary.items() if value is not None})
+    return plain({key: value for key, value in summary.items() if value is not None})
 
 
 def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Image) -> RegistrationView:
@@ -182,20 +183,3 @@ def _points(registration: "Registration") -> dict[str, Any] | None:
 def _moving_points_back(pair: Any, transform: AbstractTransform) -> Points | None:
     """The moving landmarks in the fixed world."""
     return None if pair.moving_points is None else warp_points(pair.moving_points, ~transform)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return str(value)
-
-
-def _finite(value: Any) -> Any:
-    """The same with NaN and infinities as None: JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
