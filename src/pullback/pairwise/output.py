@@ -13,7 +13,8 @@ from pullback.io.bids import bids_path, inverse_entities, write_sidecar
 from pullback.io.json_text import write_json
 from pullback.io.registry import recognise
 from pullback.io.verify import read_back_mm
-from pullback.pairwise.summary import peak_memory_mb, summarise, view_of
+from pullback.metrics.cost import peak_memory_mb
+from pullback.pairwise.summary import summarise, view_of
 from pullback.reports import write_report, write_thumbnail
 from pullback.reports.saved import FIXED_TO_MOVING, MOVING_TO_FIXED, transform_names
 from pullback.transforms import warp

@@ -1,7 +1,6 @@
 """What is said about a registration: the content of ``result.json`` and of the report."""
 
 import math
-import resource
 import shlex
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pullback.data import Image, LabelMap, Points
 from pullback.data.image import AbstractVoxels
 from pullback.io.json_text import plain
 from pullback.metrics import dice_per_label, mean_dice, point_errors_mm
+from pullback.metrics.cost import peak_memory_mb
 from pullback.reports import RegistrationView
 from pullback.space import axis_codes
 from pullback.transforms import AbstractTransform, Affine, warp, warp_points
@@ -78,12 +78,6 @@ def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Im
         warped_points=warped_points,
         label_names=registration.label_names,
     )
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _describe(image: AbstractVoxels) -> dict[str, Any]:
