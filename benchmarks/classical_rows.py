@@ -1,12 +1,12 @@
-"""Rows beside the networks of a study: the pairs as they are, pullback's own registration, greedy, and refinement.
+r"""Rows beside the networks of a study: the pairs as they are, pullback's own registration, greedy, and refinement.
 
 On the prepared scans of a training: the same pairs, the same lattice and the same code give the numbers of every row of
 `results/<study>.json`. So the classical methods see what the networks see, images that are brought together already.
 Seconds are medians over all pairs of one registration with images in memory.
 
-    python benchmarks/classical_rows.py --recipe recipes/hippocampus.yaml --cache CACHE \\
+    python benchmarks/classical_rows.py --recipe recipes/hippocampus.yaml --cache CACHE \
         --results results/hippocampus.json
-    python benchmarks/classical_rows.py --recipe recipes/brains-2mm.yaml --cache CACHE \\
+    python benchmarks/classical_rows.py --recipe recipes/brains-2mm.yaml --cache CACHE \
         --results results/brains-2mm.json --methods refined --weights best.safetensors --steps 20
 """
 
@@ -151,9 +151,7 @@ def _greedy(pair: Pair, threads: int) -> tuple[AbstractTransform, float]:
     return found.transform, found.measure.seconds
 
 
-def _refinement(
-    weights: Path, steps: int
-) -> tuple[Callable[[Pair], tuple[AbstractTransform, float]], dict[str, Any]]:
+def _refinement(weights: Path, steps: int) -> tuple[Callable[[Pair], tuple[AbstractTransform, float]], dict[str, Any]]:
     """A network's answer, refined; the scans are aligned and normalised already, so that its card asks for neither."""
     network, card = load_network(weights)
     recipe = recipe_of(card.recipe)

@@ -30,8 +30,8 @@ OPTIONS = {
     "evaluate": (
         "--out --fixed --moving --warped --fixed-labels --moving-labels --warped-labels --transform --displacement "
         "--inverse --reference --mask --fixed-points --moving-points --points-in --submission --split --protocol "
-        "--measure --label --label-names --method --group --published --model --cache --data --device --results --quiet "
-        "--overwrite"
+        "--measure --label --label-names --method --group --published --model --cache --data --device --results "
+        "--quiet --overwrite"
     ),
     "compare": "--out --name --measure --initial --plot --plot-format --published --quiet --overwrite",
     "submission": "--transforms --out --split --quiet --overwrite",

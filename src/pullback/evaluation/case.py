@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pullback.checks import check_choice

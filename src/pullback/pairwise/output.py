@@ -151,6 +151,4 @@ def _write_transforms(registration: "Registration", folder: Path, verify: bool, 
 def _write_sidecar(path: Path, fixed: Image, moving: Image) -> None:
     files = [Path(image.header["path"]) if "path" in image.header else None for image in (fixed, moving)]
     names = [image.name if file is None else str(file) for image, file in zip((fixed, moving), files, strict=True)]
-    write_sidecar(
-        path, format_title=recognise(path).title, fixed=files[0], moving=files[1], source=" and ".join(names)
-    )
+    write_sidecar(path, format_title=recognise(path).title, fixed=files[0], moving=files[1], source=" and ".join(names))
