@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from examples import noise
+from pullback import networks
 from pullback.similarity import LNCC, MSE, NCC
 from pullback.training.state import TrainingState, one_hot
 from pullback.training.terms import (
@@ -42,6 +43,19 @@ def test_diffusion_of_a_ramp(num_dims: int):
     assert float(DiffusionTerm(field="velocity")({"velocity": field})) == pytest.approx(expected)
     assert float(DiffusionTerm(field="levels")({"levels": [field, 0 * field]})) == pytest.approx(expected / 2)
     assert float(BendingTerm()({"displacement": field})) == pytest.approx(0, abs=1e-10)
+
+
+def test_diffusion_sees_every_stage_of_a_cascade():
+    torch.manual_seed(0)
+    network = networks.build("fourier-net-plus-diff", num_dims=2, start_channels=4, num_stages=2, head_std=0.05)
+    state = TrainingState(network(noise(1, 1, 16, 16), noise(1, 1, 16, 16)))
+    assert "velocity" not in state
+    value = DiffusionTerm(field="velocities")(state)
+    each = [float(DiffusionTerm(field="velocity")({"velocity": one}).detach()) for one in state["velocities"]]
+    assert len(each) == 2
+    assert float(value.detach()) == pytest.approx(sum(each) / 2)
+    value.sum().backward()
+    assert all(float(last.weight.grad.abs().max()) > 0 for last in network.heads)
 
 
 def test_dice_of_shifted_boxes():
