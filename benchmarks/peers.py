@@ -45,6 +45,20 @@ def run_greedy_affine(job: Job) -> Found:
     return Found(Affine(greedy["matrix"]), measure)
 
 
+def run_greedy_both(job: Job) -> Found:
+    """Greedy's affine, and its deformable registration from there; the clock covers both calls."""
+    greedy, images = _greedy(), _images(job)
+    with measured() as measure:
+        greedy.execute(GREEDY_AFFINE.format(threads=job.threads), **images, matrix=None)
+        greedy.execute(f"{GREEDY.format(threads=job.threads)} -it matrix", warp=None)
+    from pullback.transforms import Affine, chain
+
+    linear = Affine(greedy["matrix"])
+    with TemporaryDirectory() as folder:
+        field = _read(_write_warp(Path(folder), greedy["warp"]))
+    return Found(chain(linear, field), measure, linear=linear)
+
+
 def run_ants(job: Job) -> Found:
     """``ants.registration`` of the type after ``ants:``; its call includes its own temporary files and a resampling."""
     import ants

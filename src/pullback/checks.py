@@ -36,6 +36,23 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     raise ValueError(f"`{name}` is '{value}', but it can be {', '.join(choices)}.{hint}")
 
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Words for where to compute; ``auto`` takes CUDA where torch sees it."""
+
+
+def check_device(device: str) -> str:
+    """``cpu`` or ``cuda``, which torch sees, for a word of `DEVICES`.
+
+    Raises:
+        ValueError: If it is another word, or there is no such device.
+    """
+    check_choice("device", device, DEVICES)
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise ValueError("`device` is 'cuda', but torch sees no CUDA device here; use 'cpu' or 'auto'.")
+    return "cuda" if there and device != "cpu" else "cpu"
+
+
 def check_positive(name: str, value: float) -> float:
     """Return `value` if it is finite and above zero.
 

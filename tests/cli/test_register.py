@@ -20,6 +20,7 @@ import pullback as pb
 from pullback.cli.main import run
 from pullback.pairwise import output
 from pullback.registration.verdict import Verdict
+from pullback.reports import read_result
 from pullback.transforms import Affine, DisplacementField, identity
 
 FILES = {"warped.nii.gz", "fixed_to_moving.h5", "moving_to_fixed.h5", "result.json", "report.html", "thumbnail.jpg"}
@@ -54,6 +55,7 @@ def inputs(tmp_path_factory) -> Path:
     pb.write_points(folder / "few_points.csv", pb.Points(points[:2]))
     pb.write_points(folder / "points_lps.csv", pb.Points(points), lps=True)
     pb.write_points(folder / "moving_points_lps.csv", pb.Points(truth(points)), lps=True)
+    (folder / "names.csv").write_text("label,name\n1,core\n")
     (folder / "no_header.csv").write_text("1,2,3\n4,5,6\n")
     pb.write_transform(folder / "truth.tfm", truth)
     field = DisplacementField(torch.ones(3, 4, 4, 4), pb.Grid.from_spacing((4, 4, 4), 30.0))
@@ -129,6 +131,34 @@ def test_every_option_of_the_contract_is_honoured(here: Path):
     assert found["labels"]["mean_dice_after"] > 0.8
     assert found["points"]["mean_mm_after"] < 1
     assert found["settings"]["smoothness"] == 1.5
+
+
+def test_bids_names_for_the_transforms(here: Path):
+    bids = ["--bids", "sub-01_from-T1w_to-MNI"]
+    assert register(here / "out", *QUICK, *bids, "--quiet") == 0
+    there, back = (f"sub-01_from-{way}_mode-image_xfm" for way in ("T1w_to-MNI", "MNI_to-T1w"))
+    own = {f"{name}{suffix}" for name in (there, back) for suffix in (".h5", ".json")}
+    assert {p.name for p in (here / "out").iterdir()} == (FILES | own) - {"fixed_to_moving.h5", "moving_to_fixed.h5"}
+    sidecar = json.loads((here / "out" / f"{back}.json").read_text())
+    assert (sidecar["FromSpace"], sidecar["ToSpace"]) == ("MNI", "T1w")
+    assert (Path(sidecar["SpatialReference"]).name, Path(sidecar["MovingImage"]).name) == (
+        "moving.nii.gz",
+        "fixed.nii.gz",
+    )
+    saved = read_result(here / "out")
+    points = phantoms.points_in(phantoms.head())[::997]
+    assert torch.allclose(saved.moving_to_fixed()(saved.fixed_to_moving()(points)), points, atol=1e-6)
+    assert register(here / "out", *QUICK, *bids) == 2
+    assert register(here / "out", *QUICK, "--quiet", "--overwrite") == 0
+    assert {p.name for p in (here / "out").iterdir()} == FILES
+
+
+def test_labels_have_names_in_the_report(here: Path):
+    (here / "names.csv").write_text("label,name\n1,grey core\n")
+    labels = ["--fixed-labels", "labels.nii.gz", "--moving-labels", "moving_labels.nii.gz"]
+    assert register(here / "out", *QUICK, *labels, "--label-names", str(here / "names.csv"), "--quiet") == 0
+    assert summary(here / "out")["labels"]["per_label"]["1"]["name"] == "grey core"
+    assert "1 grey core" in (here / "out" / "report.html").read_text()
 
 
 def test_points_in_lps_score_the_same(here: Path):
@@ -207,6 +237,8 @@ def test_images_that_cannot_be_registered(here: Path, capsys, images: tuple[str,
         (["--fixed-mask", "empty_mask.nii.gz"], "is empty"),
         (["--fixed-mask", "nothing.nii.gz"], "does not exist"),
         (["--fixed-labels", "labels.nii.gz"], "without moving labels"),
+        (["--label-names", "names.csv"], "`label_names` came without labels"),
+        (["--bids", "sub_1"], "sub-LABEL"),
         (["--fixed-labels", "fixed.nii.gz", "--moving-labels", "moving_labels.nii.gz"], "whole numbers"),
         (["--fixed-points", "points.csv"], "without moving points"),
         (["--fixed-points", "points.csv", "--moving-points", "few_points.csv"], "must correspond"),

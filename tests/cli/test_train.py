@@ -11,6 +11,7 @@ import yaml
 import phantoms
 import small_cohort
 from pullback.cli.main import run
+from studies import read_csv
 
 pytest.importorskip("lightning_fabric", reason="training needs Lightning Fabric: pip install 'pullback[train]'")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice about workers and precision
@@ -72,6 +73,25 @@ def test_registering_with_the_weights(trained: Path, tmp_path: Path):
     assert (tmp_path / "a" / "fixed_to_moving.h5").is_file()
 
 
+def test_scoring_the_weights(trained: Path, tmp_path: Path, capsys):
+    words = ["evaluate", "--model", str(trained / "out" / "best.safetensors"), "--device", "cpu"]
+    assert run([*words, "--cache", str(trained / "cache"), "--out", str(tmp_path / "a"), "--split", "test"]) == 0
+    assert "2 pairs for test" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "a" / "summary.json").read_text())["rows"]
+    (trained_row,) = json.loads((trained / "study.json").read_text())["rows"]
+    timed = {"command", "seconds_per_pair"}
+    assert {k: v for k, v in row.items() if k not in timed} == {k: v for k, v in trained_row.items() if k not in timed}
+    pairs = read_csv(tmp_path / "a" / "pairs.csv")
+    assert sum(float(pair["dice_nearest"]) for pair in pairs) / 2 == pytest.approx(row["dice"], abs=1e-4)
+    assert len(read_csv(tmp_path / "a" / "labels.csv")) == 4
+    words += ["--data", str(trained / "data"), "--results", str(tmp_path / "study.json"), "--quiet"]
+    assert run([*words, "--split", "validation"]) == 0
+    (again,) = json.loads((tmp_path / "study.json").read_text())["rows"]
+    assert again["method"] == "voxelmorph"
+    assert again["command"].startswith("pullback")
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -94,6 +114,7 @@ def test_errors_are_one_line(trained: Path, tmp_path: Path, capsys):
     recipe = str(trained / "recipe.yaml")
     for words, message in [
         (["--recipe", recipe], "--out is needed"),
+        (["--recipe", recipe, "--out", str(tmp_path), "--results", str(tmp_path / "no" / "a.json")], "create it first"),
         (["--recipe", "none.yaml", "--out", str(tmp_path)], "no recipe 'none.yaml'"),
         (["--recipe", recipe, "--out", str(tmp_path)], "--prepare-only"),
         (["--recipe", recipe, "--out", str(tmp_path), "--set", "optimisation.steps=3"], "did you mean num_steps"),

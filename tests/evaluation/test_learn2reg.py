@@ -12,10 +12,11 @@ import pullback as pb
 from examples import GRIDS, inner_points, smooth_noise
 from pullback.evaluation import evaluate, read_dataset, score, write_submission
 from pullback.evaluation import learn2reg_script as script
-from pullback.evaluation.case import from_voxel_displacement, to_voxel_displacement
+from pullback.evaluation.case import to_voxel_displacement
 from pullback.evaluation.learn2reg import find_displacement, script_aggregates, script_scores
 from pullback.evaluation.run import Job
 from pullback.evaluation.submission import transforms_by_pattern
+from pullback.io.frames import field_from_voxels
 from pullback.space import Grid
 from pullback.transforms import Affine
 from studies import SHIFT, SPACING, damage, shift_by, write_dataset, write_displacements
@@ -80,7 +81,7 @@ def test_aggregates_take_the_70_percent_quantile_of_two_measures_only():
 def test_voxel_steps_and_world_maps(fixed: str, moving: str):
     a, b = GRIDS[fixed], GRIDS[moving]
     steps = smooth_noise(3, *a.shape, largest=0.8)
-    transform = from_voxel_displacement(steps, a, b)
+    transform = field_from_voxels(steps, a, b)
     index = torch.tensor([[2.0, 3.0, 4.0]], dtype=torch.float64)
     landed = b.to_voxel(transform(a.to_world(index)))
     assert torch.allclose(landed, index + steps[:, 2, 3, 4].double(), atol=1e-4)
@@ -90,7 +91,7 @@ def test_voxel_steps_and_world_maps(fixed: str, moving: str):
 def test_steps_of_an_affine_are_exact():
     grid = GRIDS["oblique"]
     affine = Affine.from_parts(rotation=(0.1, -0.2, 0.05), translation_mm=(3, -2, 5))
-    back = from_voxel_displacement(to_voxel_displacement(affine, grid, grid), grid, grid)
+    back = field_from_voxels(to_voxel_displacement(affine, grid, grid), grid, grid)
     points = inner_points(grid)
     assert (back(points) - affine(points)).abs().max() < 1e-3
     with pytest.raises(ValueError, match="one shape"):

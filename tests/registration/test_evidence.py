@@ -78,6 +78,7 @@ def test_sound_evidence_is_good():
         ({"gain": -0.01}, "doubtful", "agree less"),
         ({"jacobian": JacobianSummary(-0.1, 2.0, 3, 0.01, 0.1)}, "doubtful", "folds in 3 voxels"),
         ({"jacobian": JacobianSummary(-0.1, 2.0, 300, 2.0, 0.1)}, "failed", "folds in 2.00 %"),
+        ({"dependence": 0.4}, "doubtful", "say little about each other"),
         ({"consistency": Consistency(0.5, 1, 0.5, 1)}, "doubtful", "inverse misses"),
     ],
 )

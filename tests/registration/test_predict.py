@@ -24,8 +24,8 @@ SETTINGS = MappingProxyType({"family": "known", "settings": {}})
 class Known(AbstractNetwork):
     """Gives the same displacement everywhere, in voxels of the lattice, whatever it sees; keeps what it saw."""
 
-    def __init__(self, voxels: tuple[float, ...]) -> None:
-        super().__init__(num_dims=len(voxels), num_channels=1, multiple=1)
+    def __init__(self, voxels: tuple[float, ...], multiple: int = 1) -> None:
+        super().__init__(num_dims=len(voxels), num_channels=1, multiple=multiple)
         self.voxels = torch.nn.Parameter(torch.tensor(voxels))
         self.seen: list[Tensor] = []
 
@@ -95,6 +95,14 @@ def test_an_oblique_anisotropic_fixed_image_turns_the_answer_with_it():
     torch.testing.assert_close(
         result.fixed_to_moving(points) - points, along.expand(len(points), -1), atol=1e-4, rtol=0
     )
+
+
+def test_a_lattice_that_the_network_does_not_take_is_padded():
+    head, network = phantoms.head(), Known(SHIFT, multiple=16)
+    points = inner(head)
+    padded, plain = (run(one, card(), head, head).fixed_to_moving(points) for one in (network, Known(SHIFT)))
+    assert tuple(network.seen[0].shape[2:]) == (32, 32, 32)
+    torch.testing.assert_close(padded, plain, atol=1e-6, rtol=0)
 
 
 def test_two_dimensions():

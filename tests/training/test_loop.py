@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from pullback.registration.card import Card
 from pullback.training.cache import Cache
 from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.cohort import Cohort, PairOrder
-from pullback.training.results import distance95, evaluate_network, write_rows
+from pullback.training.results import evaluate_network, write_rows
 from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
-from pullback.training.validation import dice_of, score_pairs, warp_nearest
+from pullback.training.validation import dice_of, mean_hd95, score_pairs, warp_nearest
 from pullback.training.weights import load_network, save_network
 
 pytest.importorskip("lightning_fabric", reason="training needs Lightning Fabric: pip install 'pullback[train]'")
@@ -250,13 +251,15 @@ def test_dice_of_label_maps():
 
 
 def test_surface_distances_of_shifted_boxes():
-    a = torch.zeros(12, 12, 12, dtype=torch.bool).numpy()
-    b = a.copy()
-    a[2:6, 2:6, 2:6] = True
-    b[4:8, 2:6, 2:6] = True
-    assert distance95(a, b, (1.5, 1, 1)) == pytest.approx(3.0)
-    assert distance95(a, a, (1, 1, 1)) == 0
-    assert distance95(a, a & ~a, (1, 1, 1)) is None
+    fixed = torch.zeros(12, 12, 12, dtype=torch.uint8)
+    warped = fixed.clone()
+    fixed[2:6, 2:6, 2:6] = 1
+    warped[4:8, 2:6, 2:6] = 1
+    fixed[9, 9, 9] = 2
+    spacing = torch.tensor([1.5, 1, 1], dtype=torch.float64)
+    assert mean_hd95(fixed, warped, (1, 2, 3), spacing) == pytest.approx(3.0)
+    assert mean_hd95(fixed, fixed, (1, 2), spacing) == 0
+    assert mean_hd95(fixed, warped, (2, 3), spacing) is None
 
 
 def test_rows_of_a_study(cache: Cache, whole: Path, tmp_path: Path):
@@ -274,6 +277,9 @@ def test_rows_of_a_study(cache: Cache, whole: Path, tmp_path: Path):
     assert written["study"] == "study"
     assert [r["method"] for r in written["rows"]] == ["initial", "voxelmorph"]
     assert written["rows"][1]["dice"] == 0.5
+    other = replace(cache, preprocessing={**cache.preprocessing, "alignment": "mass"})
+    with pytest.raises(ValueError, match="was prepared with alignment mass, but the recipe says view"):
+        evaluate_network(whole / BEST, other, part="validation", device="cpu")
 
 
 def test_weights_that_are_none(whole: Path, tmp_path: Path):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from examples import noise, smooth_noise
-from pullback import functional
-from pullback.networks import affine, build
+from pullback import functional, networks
+from pullback.networks import affine
 from pullback.similarity import LNCC, MSE, NCC
 from pullback.training.augmentation import Augmentation, RandomAffine
 from pullback.training.state import TrainingState, one_hot
@@ -46,6 +46,19 @@ def test_diffusion_of_a_ramp(num_dims: int):
     assert float(DiffusionTerm(field="velocity")({"velocity": field})) == pytest.approx(expected)
     assert float(DiffusionTerm(field="levels")({"levels": [field, 0 * field]})) == pytest.approx(expected / 2)
     assert float(BendingTerm()({"displacement": field})) == pytest.approx(0, abs=1e-10)
+
+
+def test_diffusion_sees_every_stage_of_a_cascade():
+    torch.manual_seed(0)
+    network = networks.build("fourier-net-plus-diff", num_dims=2, start_channels=4, num_stages=2, head_std=0.05)
+    state = TrainingState(network(noise(1, 1, 16, 16), noise(1, 1, 16, 16)))
+    assert "velocity" not in state
+    value = DiffusionTerm(field="velocities")(state)
+    each = [float(DiffusionTerm(field="velocity")({"velocity": one}).detach()) for one in state["velocities"]]
+    assert len(each) == 2
+    assert float(value.detach()) == pytest.approx(sum(each) / 2)
+    value.sum().backward()
+    assert all(float(last.weight.grad.abs().max()) > 0 for last in network.heads)
 
 
 def test_dice_of_shifted_boxes():
@@ -176,7 +189,7 @@ def test_the_order_of_the_product_is_that_of_the_images():
 @pytest.mark.parametrize(("fixed", "squared"), [("fixed", False), ("registered", False), ("registered", True)])
 def test_a_similarity_reaches_the_weights_unless_it_may_not(fixed: str, squared: bool):
     torch.manual_seed(0)
-    network = build("airnet", num_dims=2, head_std=0.05, dropout=0.0)
+    network = networks.build("airnet", num_dims=2, head_std=0.05, dropout=0.0)
     images = {name: smooth_noise(2, 16, 16, seed=s)[:, None] for s, name in enumerate(("fixed", "moving"))}
     state = TrainingState({**images, "registered": images["fixed"] ** 2})
     state.take(network(state["fixed"], state["moving"]))

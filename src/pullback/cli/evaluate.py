@@ -1,13 +1,15 @@
 """``pullback evaluate``."""
 
-import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pullback.checks import DEVICES
+from pullback.cli.label_names import LabelNames, read_label_names
+from pullback.cli.network_scores import score_network
 from pullback.evaluation import (
     Case,
     Job,
@@ -27,6 +29,7 @@ from pullback.evaluation.learn2reg import SPLITS, script_aggregates, script_scor
 from pullback.evaluation.measures import GROUPS
 from pullback.evaluation.pair_table import case_from_words
 from pullback.evaluation.protocols import PROTOCOLS
+from pullback.training.manifest import SPLITS as PARTS
 
 SKIPPED = 4
 """Exit status when some pairs could not be scored."""
@@ -60,17 +63,31 @@ def command(
     submission: Annotated[
         Path | None, typer.Option(help="Folder of displacements for a Learn2Reg data set; without it, the start.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help=f"{', '.join(SPLITS)}. Default: the first there is.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(SPLITS)}. Default: the first there is. With --model: {', '.join(PARTS)}."),
+    ] = None,
     protocol: Annotated[
         list[str] | None, typer.Option(help=f"How labels are warped: {', '.join(PROTOCOLS)}; several give all.")
     ] = None,
     measure: Annotated[list[str] | None, typer.Option(help=f"{', '.join(GROUPS)}; several. Default: all.")] = None,
     label: Annotated[list[int] | None, typer.Option(help="Labels that count; several.")] = None,
-    label_names: Annotated[Path | None, typer.Option(help="csv or tsv with the columns label and name.")] = None,
+    label_names: LabelNames = None,
     method: Annotated[str, typer.Option(help="Name of what is scored, for comparisons.")] = "",
     group: Annotated[bool, typer.Option("--group", help="Measure over all subjects in one space, too.")] = False,
     published: Annotated[
         list[str] | None, typer.Option(help="Show a published table beside; 'list' names them all.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Weights of a trained network, to be scored on prepared scans instead of files.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="With --model: folder that `pullback train` prepared.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="With --model: folder of the images, prepared as the weights' recipe says.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help=f"With --model: {', '.join(DEVICES)}.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="With --model: json file of a study, to which the figures are added.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
@@ -79,11 +96,10 @@ def command(
 
     Writes pairs.csv, labels.csv, summary.json and summary.txt. Pairs that cannot be read are reported and left out,
     and the exit status is then 4; a single pair that cannot be scored is an error (2).
+
+    With --model, a trained network is scored on the pairs that its recipe names for a part of the split (--split, test
+    by default), on the lattice where it works.
     """
-    if show_published(published or []) and table is None and out is None:
-        return 0
-    if out is None:
-        raise ValueError("--out is missing: the folder for the results.")
     words = {
         "fixed": fixed,
         "moving": moving,
@@ -100,6 +116,31 @@ def command(
         "moving_points": moving_points,
     }
     given = [f"--{name.replace('_', '-')}" for name, text in words.items() if text]
+    of_networks = _given({"--cache": cache, "--data": data, "--device": device, "--results": results})
+    if model is not None:
+        of_files = {"the table": table, "--submission": submission, "--protocol": protocol, "--measure": measure}
+        of_files |= {"--label": label, "--label-names": label_names, "--method": method, "--group": group}
+        given += _given({**of_files, "--published": published, "--points-in": points_in != "ras"})
+        if given:
+            raise ValueError(f"{', '.join(given)} came with --model, which is scored on prepared scans; leave one.")
+        score_network(
+            model,
+            data=data,
+            cache=cache,
+            part=split or "test",
+            device=device or "auto",
+            results=results,
+            out=out,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+        return 0
+    if of_networks:
+        raise ValueError(f"{', '.join(of_networks)} came without --model, the network that they are for.")
+    if show_published(published or []) and table is None and out is None:
+        return 0
+    if out is None:
+        raise ValueError("--out is missing: the folder for the results.")
     request = Request(tuple(measure or GROUPS), tuple(protocol or ("nearest",)), tuple(label) if label else None)
     options: dict[str, Any] = {"request": request, "method": method, "group": group}
     if label_names is not None:
@@ -124,6 +165,11 @@ def command(
     return 0 if outcome.is_complete else SKIPPED
 
 
+def _given(options: Mapping[str, Any]) -> list[str]:
+    """The names of those that were given."""
+    return [name for name, value in options.items() if value]
+
+
 def show_published(names: list[str]) -> bool:
     """Print published tables; whether there was anything to print."""
     for name in names:
@@ -133,22 +179,6 @@ def show_published(names: list[str]) -> bool:
         else:
             print(published_table(name).as_text())
     return bool(names)
-
-
-def read_label_names(path: Path) -> dict[int, str]:
-    """Label to structure, from a csv or tsv with the columns label and name.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing or a label is no whole number.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = file.read().splitlines()
-    rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
-    try:
-        return {int(row["label"]): row["name"] for row in rows}
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' must have the columns label (whole numbers) and name; trouble: {error}.") from error
 
 
 def _dataset(

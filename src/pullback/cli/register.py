@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from pullback.checks import DEVICES
+from pullback.cli.label_names import LabelNames, read_label_names
 from pullback.cli.progress import progress
-from pullback.pairwise import DEVICES, INITIALS, MODELS, PRESETS, SIMILARITIES, Registration, check_directory
+from pullback.pairwise import INITIALS, MODELS, PRESETS, SIMILARITIES, Registration, check_directory
 from pullback.pairwise import register as register_pair
 from pullback.registration.verdict import FAILED
 
@@ -33,6 +35,7 @@ def command(
     moving_mask: Annotated[Path | None, typer.Option(help=MASK)] = None,
     fixed_labels: Annotated[Path | None, typer.Option(help="Labels to score, not to steer by.")] = None,
     moving_labels: Annotated[Path | None, typer.Option(help="Labels to score, not to steer by.")] = None,
+    label_names: LabelNames = None,
     fixed_points: Annotated[
         Path | None, typer.Option(help="Landmarks to score: csv with x,y,z in world RAS mm.")
     ] = None,
@@ -49,16 +52,25 @@ def command(
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not read the written transforms back and compare them.")
     ] = False,
+    bids: Annotated[
+        str | None,
+        typer.Option(
+            "--bids",
+            help="Name the transforms as BIDS says, with a JSON file beside each: sub-01_from-MOVING_to-FIXED; the way "
+            "back gets both spaces exchanged.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the directory.")] = False,
 ) -> int:
     """Register MOVING to FIXED.
 
     Writes into the directory: warped.nii.gz (moving on the fixed grid), fixed_to_moving.h5 and moving_to_fixed.h5 (ITK
-    composite transforms), result.json (all numbers), report.html and thumbnail.jpg. The verdict is good,
-    doubtful or failed; failed leaves with exit status 3.
+    composite transforms; --bids names them otherwise), result.json (all numbers), report.html and thumbnail.jpg. The
+    verdict is good, doubtful or failed; failed leaves with exit status 3.
     """
-    check_directory(out, overwrite=overwrite)
+    check_directory(out, overwrite=overwrite, bids=bids)
+    names = None if label_names is None else read_label_names(label_names)
     with progress(quiet=quiet) as on_progress:
         registration = register_pair(
             fixed,
@@ -75,6 +87,7 @@ def command(
             fixed_points=fixed_points,
             moving_points=moving_points,
             points_in_lps=lps,
+            label_names=names,
             channel_weights=_numbers(channel_weights),
             model_file=model_file,
             refine=refine,
@@ -84,7 +97,7 @@ def command(
             on_progress=on_progress,
         )
         on_progress("writing", 0.0, "")
-        registration.save(out, overwrite=overwrite, verify=not no_verify)
+        registration.save(out, overwrite=overwrite, verify=not no_verify, bids=bids)
         on_progress("writing", 1.0, "")
     if not quiet:
         say_verdict(registration, out)

@@ -13,12 +13,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pullback.training.cache import Cache, fill, open_cache
+from pullback.cli.scans import prepared_scans
 from pullback.training.checkpoint import BEST, LAST
 from pullback.training.loop import STOPPED, OnStep, Trained, train
-from pullback.training.recipe import Recipe, read_recipe
-from pullback.training.results import evaluate_network, write_rows
-from pullback.training.sources import manifest_of, split_of
+from pullback.training.recipe import read_recipe
+from pullback.training.results import check_place, evaluate_network, write_rows
 
 INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 15.0
@@ -52,7 +51,9 @@ def command(
     chosen = read_recipe(recipe, [*(changes or ()), *([] if seed is None else [f"seed={seed}"])])
     if out is None and (cache is None or not prepare_only):
         raise ValueError("--out is needed: the folder for checkpoints and the log.")
-    prepared = _prepared(chosen, data, cache or out / "cache", quiet)
+    if results is not None:
+        check_place(results)
+    prepared = prepared_scans(chosen, data, cache or out / "cache", quiet=quiet)
     if prepare_only:
         return 0
     with _progress(quiet) as on_step:
@@ -66,20 +67,6 @@ def command(
         rows = evaluate_network(_weights(trained), prepared, device=device)
         write_rows(results, chosen.name, [row.as_dict() | {"command": words} for row in rows])
     return 0
-
-
-def _prepared(recipe: Recipe, data: Path | None, cache: Path, quiet: bool) -> Cache:
-    """The cache, filled from the data if they are given."""
-    if data is None:
-        return open_cache(cache)
-    manifest = manifest_of(recipe.source, data)
-
-    def on_scan(number: int, total: int, name: str) -> None:
-        if not quiet and number % 20 == 0:
-            print(f"preparing {number} of {total}: {name}", file=sys.stderr, flush=True)
-
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    return fill(cache, manifest, split_of(recipe.split, manifest, data), recipe.preprocessing, on_scan)
 
 
 def _weights(trained: Trained) -> Path:

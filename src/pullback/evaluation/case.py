@@ -18,8 +18,9 @@ from pullback.io import (
     read_transform,
     read_voxel_displacement,
 )
+from pullback.io.frames import field_from_voxels, vectors_in_voxels
 from pullback.space import Grid
-from pullback.transforms import AbstractTransform, Affine, DisplacementField, chain, identity
+from pullback.transforms import AbstractTransform, DisplacementField, chain, identity
 
 IDENTITY = "identity"
 """Where a transform is asked for: leave everything where the headers put it."""
@@ -158,7 +159,7 @@ class Files:
     def transform(self) -> AbstractTransform:
         """Fixed to moving world."""
         if self.case.displacement is not None:
-            return from_voxel_displacement(self.voxel_displacement, self.grid, self.moving_grid)
+            return field_from_voxels(self.voxel_displacement, self.grid, self.moving_grid)
         return self.chain_of("transform")
 
     @cached_property
@@ -213,16 +214,8 @@ class Files:
         return image
 
 
-def from_voxel_displacement(displacement: Tensor, fixed: Grid, moving: Grid) -> AbstractTransform:
-    """The world map of Learn2Reg's convention: voxel i of the fixed array goes to ``i + u(i)`` of the moving one."""
-    field = DisplacementField.from_voxels(displacement, fixed)
-    if fixed.same_as(moving, tolerance_voxels=1e-4):
-        return field
-    return chain(Affine(moving.voxel_to_world @ fixed.world_to_voxel), field)
-
-
 def to_voxel_displacement(transform: AbstractTransform, fixed: Grid, moving: Grid) -> Tensor:
-    """The steps ``(D, *fixed.shape)`` float32 in Learn2Reg's convention of any map; see `from_voxel_displacement`.
+    """The steps ``(D, *fixed.shape)`` float32 in Learn2Reg's convention of any map; `io.frames` has the way back.
 
     Raises:
         ValueError: If the grids have different shapes, which the convention cannot hold.
@@ -232,13 +225,8 @@ def to_voxel_displacement(transform: AbstractTransform, fixed: Grid, moving: Gri
             f"The fixed image has {fixed.shape} voxels and the moving {moving.shape}, but Learn2Reg's images of one "
             "task have one shape; resample them first."
         )
-    to_world = fixed.voxel_to_world[:-1, :-1]
-    u = torch.einsum("rc,c...->r...", to_world.inverse(), transform.displacement_on(fixed).to(torch.float64))
-    axes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in fixed.shape], indexing="ij")
-    index = torch.stack(axes)
-    matrix = fixed.voxel_to_voxel(moving)
-    landed = torch.einsum("rc,c...->r...", matrix[:-1, :-1], index + u)
-    return (landed + matrix[:-1, -1].reshape(-1, *[1] * fixed.num_dims) - index).to(torch.float32)
+    field = DisplacementField(transform.displacement_on(fixed), fixed)
+    return vectors_in_voxels(field, moving).to(torch.float32)
 
 
 def without_missing(paths: Mapping[str, Path]) -> dict[str, Path]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from pullback.evaluation.measures import COLUMNS, measure_of, protocol_of
 from pullback.evaluation.output import LABELS, PAIRS, SUMMARY, read_rows
-from pullback.evaluation.run import without_nan
 from pullback.evaluation.summary import aligned, figure
 from pullback.io.atomic import replacing
+from pullback.io.json_text import write_json
 from pullback.metrics import combine_rank_scores, compare_paired, hardest_cases, holm, rank_methods
 
 SIGNIFICANCE = 0.05
@@ -144,10 +144,9 @@ def write_comparison(comparison: Comparison, folder: Path, text: str) -> None:
         "best": comparison.best(),
         "statistics": comparison.statistics,
     }
-    content = json.dumps(without_nan(data), indent=2, allow_nan=False) + "\n"
-    for name, body in (("comparison.json", content), ("comparison.txt", text)):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(body, encoding="utf-8")
+    write_json(folder / "comparison.json", data)
+    with replacing(folder / "comparison.txt") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     with replacing(folder / "statistics.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(comparison.statistics[0]), lineterminator="\n")
         writer.writeheader()

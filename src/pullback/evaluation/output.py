@@ -88,6 +88,14 @@ class RowFile:
                 writer.writerows(csv.DictReader(partial))
         self.partial.unlink()
 
+    def finish_or_vanish(self) -> None:
+        """The same; a table without rows is not written, and one that stood there before goes."""
+        if self.used:
+            self.finish()
+        else:
+            self.partial.unlink()
+            self.path.unlink(missing_ok=True)
+
 
 def text_of(value: Any) -> str:
     """A value as it stands in a csv; nothing for what is not known."""

@@ -1,7 +1,5 @@
 """Scoring many pairs, one after another: what cannot be read is noted and left out."""
 
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from pullback.evaluation.output import (
 from pullback.evaluation.scores import Request, Scores, score
 from pullback.evaluation.summary import Summary, text_of_summary
 from pullback.io.atomic import replacing
+from pullback.io.json_text import plain, write_json
 from pullback.metrics import Group
 from pullback.version import __version__
 
@@ -172,24 +171,10 @@ class _GroupCollector:
 
 def _finish(folder: Path, data: dict[str, Any], pairs: RowFile, labels: RowFile) -> Outcome:
     """All files together at the end; a table of labels without rows is not written."""
-    plain = without_nan(data)
-    text = text_of_summary(data)
+    summary, text = plain(data), text_of_summary(data)
     pairs.finish()
-    if labels.used:
-        labels.finish()
-    else:
-        labels.partial.unlink()
-        labels.path.unlink(missing_ok=True)
-    for name, content in ((SUMMARY, json.dumps(plain, indent=2, allow_nan=False) + "\n"), (TEXT, text)):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    return Outcome(folder, plain, text)
-
-
-def without_nan(data: Any) -> Any:
-    """The same with None for numbers that JSON does not know."""
-    if isinstance(data, Mapping):
-        return {key: without_nan(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [without_nan(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+    labels.finish_or_vanish()
+    write_json(folder / SUMMARY, summary)
+    with replacing(folder / TEXT) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Outcome(folder, summary, text)

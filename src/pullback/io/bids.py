@@ -4,11 +4,11 @@
 space, MNI152 the fixed one, and points go the other way.
 """
 
-import json
 import re
 from pathlib import Path
 
-from pullback.io.atomic import replacing, suffix_of
+from pullback.io.atomic import suffix_of
+from pullback.io.json_text import write_json
 from pullback.version import __version__
 
 NAME = re.compile(
@@ -41,6 +41,21 @@ def bids_path(folder: Path, entities: str, suffix: str) -> Path:
     return folder / f"{entities}_mode-image_xfm{suffix}"
 
 
+def inverse_entities(entities: str) -> str:
+    """The entities of the transform back: both spaces change places.
+
+    Raises:
+        ValueError: If the entities are not of the form that :func:`bids_path` takes.
+
+    Example:
+        >>> inverse_entities("sub-01_from-T1w_to-MNI152")
+        'sub-01_from-MNI152_to-T1w'
+    """
+    bids_path(Path(), entities, "")
+    found = NAME.fullmatch(entities)
+    return f"{found['subject']}{found['session'] or ''}_from-{found['fixed']}_to-{found['moving']}"
+
+
 def write_sidecar(path: Path, *, format_title: str, fixed: Path | None, moving: Path | None, source: str) -> Path:
     """Write the JSON file beside a transform that says what it is.
 
@@ -63,7 +78,5 @@ def write_sidecar(path: Path, *, format_title: str, fixed: Path | None, moving: 
         "MovingImage": None if moving is None else str(moving),
     }
     sidecar = path.with_name(path.name[: -len(suffix_of(path))] + ".json")
-    with replacing(sidecar) as temporary:
-        kept = {key: value for key, value in content.items() if value is not None}
-        temporary.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    write_json(sidecar, {key: value for key, value in content.items() if value is not None})
     return sidecar

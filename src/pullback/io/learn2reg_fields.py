@@ -1,14 +1,13 @@
-"""Displacement files of Learn2Reg: steps in voxels, component d along array axis d, with a header that means nothing.
+"""Displacement files of Learn2Reg as arrays: steps in voxels, component d along array axis d, whatever a header says.
 
-Since 2022 a file is ``(X, Y, Z, 3)`` NIfTI, or an ``.npz`` with one array of that shape. In 2020 and 2021 it was an
-``.npz`` of ``(3, X/2, Y/2, Z/2)`` that still counts full voxels; the challenge's script enlarges its components with
-quadratic splines.
+Since 2022 (v2) a file is ``(X, Y, Z, 3)`` NIfTI, or an ``.npz`` with one array of that shape. In 2020 and 2021 (v1) it
+was an ``.npz`` of float16, ``(3, X/2, Y/2, Z/2)``, that still counts full voxels; the challenge's script enlarges each
+component with quadratic splines (``scipy.ndimage.zoom``). As maps between worlds: :mod:`pullback.io.learn2reg`.
 
 Reference:
-    Hering et al., IEEE TMI 42 (2023), doi:10.1109/TMI.2022.3213983; github.com/MDL-UzL/L2R.
+    Hering et al., IEEE TMI 42 (2023), doi:10.1109/TMI.2022.3213983; github.com/MDL-UzL/L2R, ``evaluation.py``.
 """
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +17,15 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from pullback.io import nifti
 from pullback.io.atomic import replacing, suffix_of
-from pullback.io.nifti import damaged
+from pullback.io.nifti_vectors import components_last, numbers_of
+from pullback.io.numpy_arrays import key_of, read_array
 
-SUFFIXES = (".nii.gz", ".nii", ".npz")
+FULL = (".nii.gz", ".nii")
+ARRAYS = (".npz",)
+SUFFIXES = (*FULL, *ARRAYS)
+ZOOM_ORDER = 2
 
 
 def read_voxel_displacement(path: str | Path, shape: Sequence[int]) -> Tensor:
@@ -35,23 +39,13 @@ def read_voxel_displacement(path: str | Path, shape: Sequence[int]) -> Tensor:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, of another kind or size, or holds numbers that are not finite.
     """
-    path = Path(path)
+    path, shape = Path(path), tuple(shape)
     if suffix_of(path) not in SUFFIXES:
         raise ValueError(f"'{path}' is no displacement of Learn2Reg: {', '.join(SUFFIXES)} can be read.")
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' does not exist.")
-    array = _from_npz(path) if suffix_of(path) == ".npz" else _from_nifti(path)
-    shape = tuple(shape)
-    if array.shape == (*shape, 3):
-        array = np.moveaxis(array, -1, 0)
-    elif array.shape == (3, *(n // 2 for n in shape)) and all(n % 2 == 0 for n in shape):
-        array = np.stack([ndimage.zoom(component, 2, order=2) for component in array])
-    elif array.shape != (3, *shape):
-        wanted = ", ".join(map(str, shape))
-        raise ValueError(f"'{path}' has the shape {array.shape}, but ({wanted}, 3) belongs to the fixed image.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"'{path}' holds NaN or infinite vectors.")
-    return torch.from_numpy(np.ascontiguousarray(array))
+    values = _from_npz(path) if suffix_of(path) in ARRAYS else numbers_of(nifti.load(path), path)
+    return at_full_resolution(_components_first(values, shape, path), shape, path)
 
 
 def write_voxel_displacement(path: str | Path, displacement: Tensor) -> None:
@@ -62,25 +56,57 @@ def write_voxel_displacement(path: str | Path, displacement: Tensor) -> None:
         FileNotFoundError: If the folder does not exist.
     """
     path = Path(path)
-    if suffix_of(path) not in (".nii.gz", ".nii"):
+    if suffix_of(path) not in FULL:
         raise ValueError(f"'{path}' has the suffix '{suffix_of(path)}', but .nii.gz is what Learn2Reg takes.")
     if displacement.ndim != 4 or displacement.shape[0] != 3:
         raise ValueError(f"`displacement` has shape {tuple(displacement.shape)}, but (3, X, Y, Z) is needed.")
-    array = displacement.movedim(0, -1).to(torch.float32).numpy()
     with replacing(path) as temporary:
-        nibabel.Nifti1Image(array, np.eye(4)).to_filename(temporary)
+        nibabel.Nifti1Image(components_last(displacement, 4), np.eye(4)).to_filename(temporary)
 
 
-def _from_nifti(path: Path) -> np.ndarray:
-    with damaged(path):
-        return np.asanyarray(nibabel.load(path).dataobj, dtype=np.float32)
+def at_full_resolution(vectors: Tensor, shape: tuple[int, ...], path: Path) -> Tensor:
+    """Steps ``(3, *shape)``; those of half the resolution enlarged as the challenge's script does it, values unscaled.
+
+    Raises:
+        ValueError: If half of `shape` is no whole number.
+    """
+    vectors = vectors.to(torch.float64 if vectors.dtype == torch.float64 else torch.float32)
+    if tuple(vectors.shape[1:]) == shape:
+        return vectors
+    check_even(shape, path)
+    enlarged = [ndimage.zoom(component.numpy(), 2, order=ZOOM_ORDER) for component in vectors]
+    return torch.from_numpy(np.stack(enlarged))
+
+
+def check_even(shape: tuple[int, ...], path: Path) -> None:
+    """Raise ValueError if an image of this shape has no displacement of half the resolution."""
+    if any(n % 2 or n < 4 for n in shape):
+        raise ValueError(
+            f"'{path}' would have half of {shape} voxels, which are not even (and 4 or more) along all axes; "
+            "Learn2Reg's first version cannot hold it, use .nii.gz."
+        )
 
 
 def _from_npz(path: Path) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if len(file.files) != 1:
-                raise ValueError(f"it holds {len(file.files)} arrays, but one is expected")
-            return file[file.files[0]].astype(np.float32)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"'{path}' is damaged or no displacement: {' '.join(str(error).split())}.") from error
+    key = key_of(path)
+    if key is None:
+        raise ValueError(f"'{path}' is damaged or does not hold one array alone, as displacements of Learn2Reg do.")
+    return read_array(path, key)
+
+
+def _components_first(values: np.ndarray, shape: tuple[int, ...], path: Path) -> Tensor:
+    """The array with its three components first, of the fixed image's size or half of it.
+
+    Raises:
+        ValueError: If the array fits neither.
+    """
+    sizes = (shape, tuple(n // 2 for n in shape))
+    for axis in (-1, 0):
+        if values.ndim == 4 and values.shape[axis] == 3:
+            moved = np.moveaxis(values, axis, 0)
+            if moved.shape[1:] in sizes:
+                return torch.from_numpy(np.ascontiguousarray(moved, dtype=moved.dtype.newbyteorder("=")))
+    raise ValueError(
+        f"'{path}' has an array of shape {values.shape}, but three components at the {shape} voxels of the fixed "
+        "image, or at half as many along each axis, are needed; give the image that it was made for."
+    )

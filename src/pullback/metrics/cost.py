@@ -62,9 +62,21 @@ def measure(call: Callable[[], Any], *, num_warm_ups: int = 1, num_repeats: int 
         seconds_first=first[0] if first else float("nan"),
         seconds_min=min(seconds),
         seconds_max=max(seconds),
-        peak_memory_mb=_peak_mb(device),
+        peak_memory_mb=peak_memory_mb(device),
         memory_of=memory_of,
     )
+
+
+def peak_memory_mb(device: str = "cpu") -> float:
+    """The most memory held so far, in MB: of this process, or of a CUDA device's allocator."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _seconds(call: Callable[[], Any], device: str) -> float:
@@ -90,14 +102,3 @@ def _reset_peak(device: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _peak_mb(device: str) -> float:
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -2,6 +2,6 @@
 
 from pullback.pairwise.main_job import Registration, register
 from pullback.pairwise.output import check_directory
-from pullback.pairwise.words import DEVICES, INITIALS, MODELS, PRESETS, SIMILARITIES
+from pullback.pairwise.words import INITIALS, MODELS, PRESETS, SIMILARITIES
 
-__all__ = ["DEVICES", "INITIALS", "MODELS", "PRESETS", "SIMILARITIES", "Registration", "check_directory", "register"]
+__all__ = ["INITIALS", "MODELS", "PRESETS", "SIMILARITIES", "Registration", "check_directory", "register"]

@@ -1,7 +1,7 @@
 """The main job: two images in, the map both ways, the warped image, a report and a verdict out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ class Registration:
         plan: How.
         result: The maps and the evidence (see :class:`pullback.registration.RegistrationResult`).
         settings: The words it was asked for with.
+        label_names: What labels are called in the report.
     """
 
     pair: Pair
     plan: Plan
     result: RegistrationResult
     settings: dict[str, Any] = field(default_factory=dict)
+    label_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def fixed_to_moving(self) -> AbstractTransform:
@@ -69,7 +71,9 @@ class Registration:
             voxels = image_from(moving)
         return warp(voxels, self.fixed_to_moving, onto=self.pair.fixed.grid, interpolation=interpolation)
 
-    def save(self, directory: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
+    def save(
+        self, directory: str | Path, *, overwrite: bool = False, verify: bool = True, bids: str | None = None
+    ) -> Path:
         """Write the warped image, both transforms, ``result.json``, ``report.html`` and ``thumbnail.jpg``.
 
         The thumbnail is for pages of many registrations (``pullback report``). All files appear together at the end; if
@@ -80,12 +84,15 @@ class Registration:
             overwrite: Replace results that are there.
             verify: Read both transforms back and compare them on points; ``read_back_mm`` in ``result.json`` is the
                 largest difference.
+            bids: Such as ``sub-01_from-MOVING_to-FIXED``: the transforms are then named as BIDS says, each with its
+                JSON file beside it; ``transforms`` in ``result.json`` has the names.
 
         Raises:
             FileExistsError: If results are there already and `overwrite` is false.
             OSError: If a transform read back is not what was written.
+            ValueError: If `bids` is not of that form.
         """
-        return save(self, directory, overwrite=overwrite, verify=verify)
+        return save(self, directory, overwrite=overwrite, verify=verify, bids=bids)
 
     def summary(self) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -113,6 +120,7 @@ def register(
     fixed_points: Any = None,
     moving_points: Any = None,
     points_in_lps: bool = False,
+    label_names: Mapping[int, str] | None = None,
     channel_weights: Sequence[float] | None = None,
     model_file: str | Path | None = None,
     refine: int = 0,
@@ -138,6 +146,7 @@ def register(
         fixed_labels, moving_labels: Label maps, to be scored before and after; they do not steer.
         fixed_points, moving_points: Corresponding landmarks in world mm (csv or :class:`pullback.Points`), scored too.
         points_in_lps: Whether files of landmarks hold ITK's LPS mm.
+        label_names: What labels are called in the report.
         channel_weights: Factor of each channel of multi-channel images.
         model_file: Weights of a trained network (safetensors), which takes the place of the deformable stage; its card
             says how images are brought together before it.
@@ -163,6 +172,8 @@ def register(
         *(None if m is None else labels_from(m) for m in (fixed_mask, moving_mask, fixed_labels, moving_labels)),
         *(_points(points, points_in_lps, fixed.grid.num_dims) for points in (fixed_points, moving_points)),
     )
+    if label_names and pair.fixed_labels is None:
+        raise ValueError("`label_names` came without labels to be called so; give `fixed_labels` and `moving_labels`.")
     words: dict[str, Any] = {
         "model": model,
         "initial": initial,
@@ -184,7 +195,7 @@ def register(
     read_seconds = time.perf_counter() - start
     result = run(pair, plan, on_progress=on_progress)
     result.seconds["read"] = round(read_seconds, 3)
-    return Registration(pair, plan, result, {**words, "threads": num_threads})
+    return Registration(pair, plan, result, {**words, "threads": num_threads}, dict(label_names or {}))
 
 
 def _points(points: Any, lps: bool, num_dims: int) -> Points | None:

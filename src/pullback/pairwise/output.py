@@ -5,12 +5,18 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pullback.data import Image
 from pullback.io import write_image, write_transform
+from pullback.io.bids import bids_path, inverse_entities, write_sidecar
+from pullback.io.json_text import write_json
+from pullback.io.registry import recognise
 from pullback.io.verify import read_back_mm
-from pullback.pairwise.summary import peak_memory_mb, summarise, view_of
+from pullback.metrics.cost import peak_memory_mb
+from pullback.pairwise.summary import summarise, view_of
 from pullback.reports import write_report, write_thumbnail
+from pullback.reports.saved import FIXED_TO_MOVING, MOVING_TO_FIXED, transform_names
 from pullback.transforms import warp
 
 if TYPE_CHECKING:
@@ -19,25 +25,28 @@ if TYPE_CHECKING:
 FILES = (
     "warped.nii.gz",
     "warped_labels.nii.gz",
-    "fixed_to_moving.h5",
-    "moving_to_fixed.h5",
+    FIXED_TO_MOVING,
+    MOVING_TO_FIXED,
     "result.json",
     "report.html",
     "thumbnail.jpg",
 )
+BIDS_ENDING = "_mode-image_xfm.h5"
 
 
-def check_directory(directory: str | Path, *, overwrite: bool) -> Path:
+def check_directory(directory: str | Path, *, overwrite: bool, bids: str | None = None) -> Path:
     """The directory, if results can be written there.
 
     Raises:
         FileExistsError: If it holds results already and `overwrite` is false, or is no directory.
         FileNotFoundError: If its parent does not exist.
+        ValueError: If `bids` is not of the form that BIDS names have.
     """
     directory = Path(directory)
+    names = dict.fromkeys((*FILES, *transform_files(bids).values()))
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(f"'{directory}' is a file, but a directory for the results is needed.")
-    there = [name for name in FILES if (directory / name).exists()]
+    there = [name for name in names if (directory / name).exists()]
     if there and not overwrite:
         raise FileExistsError(f"'{directory}' holds results already ({', '.join(there)}); use --overwrite or another.")
     if not directory.absolute().parent.is_dir():
@@ -45,19 +54,38 @@ def check_directory(directory: str | Path, *, overwrite: bool) -> Path:
     return directory
 
 
-def save(registration: "Registration", directory: str | Path, *, overwrite: bool = False, verify: bool = True) -> Path:
+def transform_files(bids: str | None) -> dict[str, str]:
+    """What the files of ``fixed_to_moving`` and ``moving_to_fixed`` are called.
+
+    Args:
+        bids: Such as ``sub-01_from-MOVING_to-FIXED``; None for names of our own.
+    """
+    if bids is None:
+        return {"fixed_to_moving": FIXED_TO_MOVING, "moving_to_fixed": MOVING_TO_FIXED}
+    ways = {"fixed_to_moving": bids, "moving_to_fixed": inverse_entities(bids)}
+    return {way: bids_path(Path(), entities, ".h5").name for way, entities in ways.items()}
+
+
+def save(
+    registration: "Registration",
+    directory: str | Path,
+    *,
+    overwrite: bool = False,
+    verify: bool = True,
+    bids: str | None = None,
+) -> Path:
     """Write the warped image, both transforms (read back and compared, unless told not to), numbers and report."""
-    directory = check_directory(directory, overwrite=overwrite)
+    directory = check_directory(directory, overwrite=overwrite, bids=bids)
     made = not directory.exists()
     directory.mkdir(exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".pullback-", dir=directory))
     try:
-        _write_all(registration, staging, verify)
-        for name in FILES:
-            if (staging / name).exists():
-                (staging / name).replace(directory / name)
-            else:
-                (directory / name).unlink(missing_ok=True)
+        _write_all(registration, staging, verify, bids)
+        written = {path.name for path in staging.iterdir()}
+        for name in {*FILES, *_earlier(directory)} - written:
+            (directory / name).unlink(missing_ok=True)
+        for name in sorted(written):
+            (staging / name).replace(directory / name)
     except BaseException:
         if made:
             shutil.rmtree(directory, ignore_errors=True)
@@ -67,7 +95,18 @@ def save(registration: "Registration", directory: str | Path, *, overwrite: bool
     return directory
 
 
-def _write_all(registration: "Registration", folder: Path, verify: bool) -> None:
+def _earlier(directory: Path) -> list[str]:
+    """Transforms and their sidecars that earlier results in the directory wrote under other names."""
+    try:
+        summary = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        names = transform_names(summary).values()
+    except (OSError, ValueError, AttributeError):
+        return []
+    stems = [name.removesuffix(".h5") for name in names if name.endswith(BIDS_ENDING)]
+    return [f"{stem}{suffix}" for stem in stems for suffix in (".h5", ".json")]
+
+
+def _write_all(registration: "Registration", folder: Path, verify: bool, bids: str | None) -> None:
     result, pair = registration.result, registration.pair
     start = time.perf_counter()
     warped = registration.warp()
@@ -75,9 +114,9 @@ def _write_all(registration: "Registration", folder: Path, verify: bool) -> None
     if pair.moving_labels is not None:
         labels = warp(pair.moving_labels, result.fixed_to_moving, onto=pair.fixed.grid)
         write_image(folder / "warped_labels.nii.gz", labels, like=pair.fixed)
-    read_back = _write_transforms(registration, folder, verify)
+    about_transforms = _write_transforms(registration, folder, verify, bids)
     result.seconds["write"] = round(time.perf_counter() - start, 3)
-    summary = summarise(registration) | read_back
+    summary = summarise(registration) | about_transforms
     summary["timings_seconds"]["total"] = round(sum(result.seconds.values()), 3)
     start = time.perf_counter()
     view = view_of(registration, summary, warped)
@@ -87,19 +126,29 @@ def _write_all(registration: "Registration", folder: Path, verify: bool) -> None
     timings["report"] = round(time.perf_counter() - start, 3)
     timings["total"] = round(timings["total"] + timings["report"], 3)
     summary["peak_memory_mb"] = round(peak_memory_mb(), 1)
-    (folder / "result.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / "result.json", summary)
 
 
-def _write_transforms(registration: "Registration", folder: Path, verify: bool) -> dict[str, float]:
-    """Write both transforms; how exactly they read back, unless that was not asked for."""
+def _write_transforms(registration: "Registration", folder: Path, verify: bool, bids: str | None) -> dict[str, Any]:
+    """Write both transforms; their names, and how exactly they read back, unless that was not asked for."""
     result, pair = registration.result, registration.pair
+    names = transform_files(bids)
     ways = {
-        "fixed_to_moving.h5": (result.fixed_to_moving, pair.fixed.grid, pair.moving.grid),
-        "moving_to_fixed.h5": (result.moving_to_fixed, pair.moving.grid, pair.fixed.grid),
+        "fixed_to_moving": (result.fixed_to_moving, pair.fixed, pair.moving),
+        "moving_to_fixed": (result.moving_to_fixed, pair.moving, pair.fixed),
     }
     gaps = []
-    for name, (transform, fixed, moving) in ways.items():
-        written = write_transform(folder / name, transform)
+    for way, (transform, fixed, moving) in ways.items():
+        path = folder / names[way]
+        written = write_transform(path, transform)
         if verify:
-            gaps.append(read_back_mm(folder / name, written, fixed=fixed, moving=moving))
-    return {"read_back_mm": max(gaps)} if gaps else {}
+            gaps.append(read_back_mm(path, written, fixed=fixed.grid, moving=moving.grid))
+        if bids is not None:
+            _write_sidecar(path, fixed, moving)
+    return {"transforms": names} | ({"read_back_mm": max(gaps)} if gaps else {})
+
+
+def _write_sidecar(path: Path, fixed: Image, moving: Image) -> None:
+    files = [Path(image.header["path"]) if "path" in image.header else None for image in (fixed, moving)]
+    names = [image.name if file is None else str(file) for image, file in zip((fixed, moving), files, strict=True)]
+    write_sidecar(path, format_title=recognise(path).title, fixed=files[0], moving=files[1], source=" and ".join(names))

@@ -1,7 +1,6 @@
 """What is said about a registration: the content of ``result.json`` and of the report."""
 
 import math
-import resource
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,9 @@ import torch
 
 from pullback.data import Image, LabelMap, Points
 from pullback.data.image import AbstractVoxels
+from pullback.io.json_text import plain
 from pullback.metrics import dice_per_label, mean_dice, point_errors_mm
+from pullback.metrics.cost import peak_memory_mb
 from pullback.reports import RegistrationView
 from pullback.space import axis_codes
 from pullback.transforms import AbstractTransform, Affine, warp, warp_points
@@ -49,9 +50,9 @@ def summarise(registration: "Registration") -> dict[str, Any]:
         "history": [vars(entry) | {"steps": len(entry.values)} for entry in result.history],
         "timings_seconds": dict(result.seconds),
         "peak_memory_mb": round(peak_memory_mb(), 1),
-        "settings": {key: _plain(value) for key, value in registration.settings.items()},
+        "settings": registration.settings,
     }
-    return _finite({key: value for key, value in summary.items() if value is not None})
+    return plain({key: value for key, value in summary.items() if value is not None})
 
 
 def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Image) -> RegistrationView:
@@ -75,13 +76,8 @@ def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Im
         fixed_points=pair.fixed_points,
         before_points=before_points,
         warped_points=warped_points,
+        label_names=registration.label_names,
     )
-
-
-def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _describe(image: AbstractVoxels) -> dict[str, Any]:
@@ -139,8 +135,16 @@ def _labels(registration: "Registration") -> dict[str, Any] | None:
         "mean_dice_before": mean_dice(scores[0]),
         "mean_dice_after_linear": mean_dice(scores[1]),
         "mean_dice_after": mean_dice(scores[2]),
-        "per_label": {str(label): {"before": scores[0][label], "after": scores[2][label]} for label in scores[0]},
+        "per_label": {
+            str(label): _name_of(label, registration) | {"before": scores[0][label], "after": scores[2][label]}
+            for label in scores[0]
+        },
     }
+
+
+def _name_of(label: int, registration: "Registration") -> dict[str, str]:
+    name = registration.label_names.get(label)
+    return {} if name is None else {"name": name}
 
 
 def _nearest(labels: LabelMap, transform: AbstractTransform, registration: "Registration") -> LabelMap:
@@ -173,20 +177,3 @@ def _points(registration: "Registration") -> dict[str, Any] | None:
 def _moving_points_back(pair: Any, transform: AbstractTransform) -> Points | None:
     """The moving landmarks in the fixed world."""
     return None if pair.moving_points is None else warp_points(pair.moving_points, ~transform)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return str(value)
-
-
-def _finite(value: Any) -> Any:
-    """The same with NaN and infinities as None: JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from pullback.checks import check_choice
+from pullback.checks import check_choice, check_device
 from pullback.io import read_transform
 from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
 from pullback.registration.card import LINEAR, Card
@@ -18,7 +17,6 @@ from pullback.transforms import AbstractLinear, AbstractTransform
 MODELS = ("rigid", "similarity", "affine", "deformable")
 INITIALS = ("none", "header", "centre", "moments", "search")
 SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi")
-DEVICES = ("auto", "cpu", "cuda")
 
 PRESETS: dict[str, tuple[Level, ...]] = {
     "brain": (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15)),
@@ -68,7 +66,7 @@ def plan_from_words(
         linear=linear,
         deformable=_deformable(preset, smoothness) if model == "deformable" else None,
         channel_weights=None if channel_weights is None else tuple(channel_weights),
-        device=_device(device),
+        device=check_device(device),
         seed=seed,
     )
 
@@ -119,15 +117,6 @@ def _deformable(preset: str, smoothness: float) -> DeformablePlan:
         ),
     )
     return DeformablePlan(levels=PRESETS[preset], regularities=regularities, stop=Plateau())
-
-
-def _device(device: str) -> str:
-    check_choice("device", device, DEVICES)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("`device` is 'cuda', but torch sees no CUDA device here; use 'cpu' or 'auto'.")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 def _start(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pullback.data import Image, Pair
 from pullback.functional.lifting import lift_field
-from pullback.networks import AbstractNetwork
+from pullback.networks import AbstractNetwork, run_padded
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.deformable import Deformation
 from pullback.registration.initialisation import Candidate
@@ -148,7 +148,7 @@ def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str, *,
     try:
         network.eval().to(device)
         with torch.no_grad():
-            state = network(fixed.to(device), moving.to(device))
+            state = run_padded(network, fixed.to(device), moving.to(device))
     finally:
         network.train(was_training).to(home)
     if entry not in state:

@@ -306,6 +306,7 @@ def _conclude(
         gain=values[-1] - values[0],
         jacobian=jacobian,
         consistency=consistency,
+        dependence=values[1] if choice.name == "mi" and not has_outline else None,
     )
     return RegistrationResult(
         fixed_to_moving=forward,

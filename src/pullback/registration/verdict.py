@@ -16,6 +16,8 @@ PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 """Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
 PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.7, 0.3
 PLAUSIBLE_VIEW, HOPELESS_VIEW = 0.5, 0.2
+WEAK_DEPENDENCE = 0.6
+"""Mutual information, in nats, below which images of two contrasts without an outline say too little about a pose."""
 CONSISTENT_VOXELS = 0.1
 HOPELESS_FOLDS_PERCENT = 1.0
 
@@ -45,6 +47,8 @@ class Evidence:
         gain: Similarity after minus before.
         jacobian: Of the whole map over the fixed object.
         consistency: There and back.
+        dependence: Mutual information after the linear part, in nats, where nothing but it speaks for the pose: two
+            contrasts, and no outline; else None.
     """
 
     margin: float
@@ -54,6 +58,7 @@ class Evidence:
     gain: float
     jacobian: JacobianSummary
     consistency: Consistency
+    dependence: float | None = None
 
     @property
     def largest_stretch(self) -> float:
@@ -94,6 +99,8 @@ def _doubts(e: Evidence) -> Iterator[str]:
         yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
     if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP:
         yield f"the objects' outlines overlap little (Dice {e.overlap:.2f})"
+    if e.dependence is not None and e.dependence < WEAK_DEPENDENCE:
+        yield f"the images say little about each other (mutual information {e.dependence:.2f} nat)"
     if PLAUSIBLE_SCALE < e.largest_stretch <= HOPELESS_SCALE:
         yield f"the linear part stretches by a factor of {e.largest_stretch:.2f}"
     if e.gain < 0:

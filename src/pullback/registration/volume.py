@@ -162,15 +162,15 @@ def _lift_grid(grid: Grid) -> Grid:
 
 
 def _content_box(tensor: Tensor) -> tuple[list[int], list[int]]:
-    """First and last (exclusive) index along each axis of what is not padding (the lowest value of each channel).
+    """First and last (exclusive) index along each axis of what is not padding (outer planes of one value per channel).
 
     Trimming it makes a result independent of how much empty space a file has around the object.
     """
-    content = (tensor[0] != tensor[0].amin(dim=(1, 2, 3), keepdim=True)).any(dim=0).numpy()
-    start, stop = [0, 0, 0], list(content.shape)
-    if content.any():
-        for axis in range(3):
-            seen = np.flatnonzero(content.any(axis=tuple(a for a in range(3) if a != axis)))
+    start, stop = [0, 0, 0], list(tensor.shape[2:])
+    for axis in range(3):
+        planes = tensor[0].movedim(axis + 1, 0).flatten(2)
+        seen = np.flatnonzero((planes.amin(dim=2) != planes.amax(dim=2)).any(dim=1).numpy())
+        if len(seen) and tensor.shape[axis + 2] > 1:
             start[axis], stop[axis] = int(seen[0]), int(seen[-1]) + 1
     return start, stop
 

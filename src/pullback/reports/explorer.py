@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 from pullback.data import Points
+from pullback.io.json_text import plain
 from pullback.reports import sprites
 from pullback.reports.colours import ALARM, DIVERGING
 from pullback.reports.drawings import Drawings
-from pullback.reports.formats import TIMES, number, plain
+from pullback.reports.formats import TIMES, number
 from pullback.reports.markup import Markup, tag
 from pullback.reports.places import Place
 from pullback.reports.slices import Plane

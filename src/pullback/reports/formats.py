@@ -119,18 +119,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         name = f"{prefix}{key}"
         rows += flat(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, words(value))]
     return rows
-
-
-def plain(value: Any) -> Any:
-    """What JSON can hold: numbers that are not finite become null, unknown things their text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(one) for one in value]
-    if isinstance(value, (bool, int, str)) or value is None:
-        return value
-    if hasattr(value, "tolist"):  # NumPy and torch
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)

@@ -6,13 +6,14 @@ from pathlib import Path
 from string import Template
 
 from pullback.io.atomic import replacing
+from pullback.io.json_text import plain
 from pullback.reports import sections, tables
 from pullback.reports.cards import worst_places
 from pullback.reports.deformation import deformation
 from pullback.reports.drawings import Drawings
 from pullback.reports.explorer import explorer
 from pullback.reports.explorer import volumes as explorer_volumes
-from pullback.reports.formats import lookup, plain, words
+from pullback.reports.formats import lookup, words
 from pullback.reports.markup import Markup, escape, json_for_script, json_script, name_of, tag
 from pullback.reports.places import Place, find_places
 from pullback.reports.view import RegistrationView

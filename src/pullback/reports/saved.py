@@ -60,11 +60,17 @@ class SavedResult:
 
     def fixed_to_moving(self) -> AbstractTransform:
         """The map from fixed to moving world."""
-        return read_transform(self.folder / FIXED_TO_MOVING)
+        return read_transform(self.folder / transform_names(self.summary)["fixed_to_moving"])
 
     def moving_to_fixed(self) -> AbstractTransform:
         """Its inverse, as it was saved."""
-        return read_transform(self.folder / MOVING_TO_FIXED)
+        return read_transform(self.folder / transform_names(self.summary)["moving_to_fixed"])
+
+
+def transform_names(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the files of ``fixed_to_moving`` and ``moving_to_fixed``, as ``result.json`` has them."""
+    usual = {"fixed_to_moving": FIXED_TO_MOVING, "moving_to_fixed": MOVING_TO_FIXED}
+    return {way: Path(str(lookup(summary, "transforms", way) or name)).name for way, name in usual.items()}
 
 
 def read_result(folder: str | Path) -> SavedResult:

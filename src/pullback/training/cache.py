@@ -153,7 +153,10 @@ def check_fits(cache: Cache, plan: Preprocessing) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes its place at the end, or vanishes."""
+    """A path beside `path` to write to; it takes its place at the end, or vanishes.
+
+    As :func:`pullback.io.atomic.replacing`, which cannot be had without the libraries that read images.
+    """
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield temporary

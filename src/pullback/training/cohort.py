@@ -88,6 +88,18 @@ class Cohort:
         """All labels that the held scans have, without the background."""
         return tuple(sorted({value for entry in self.entries for value in entry.labels}))
 
+    def spacings_mm(self) -> dict[str, Tensor]:
+        """Spacing of each entry's lattice, ``(D,)`` float64; of a slice's, along the axes that stay."""
+        return {entry.name: self._spacing(entry) for entry in self.entries}
+
+    def _spacing(self, entry: Entry) -> Tensor:
+        matrix = torch.tensor(entry.record["voxel_to_world"], dtype=torch.float64)
+        spacing = torch.linalg.vector_norm(matrix[:-1, :-1], dim=0)
+        if len(spacing) == len(self.shape):
+            return spacing
+        cut = self.cache.preprocessing["slices"]["axis"]
+        return spacing[[axis for axis in range(len(spacing)) if axis != cut]]
+
     def pairs(self, plan: PairPlan, part: str) -> list[NamePair]:
         """The pairs of a part of the split; slices pair with slices at the same position only.
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pullback.checks import check_device
 from pullback.networks import AbstractNetwork, build
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, check_fits
@@ -366,14 +367,10 @@ def start_fabric(recipe: Recipe, device: str, num_devices: int) -> Any:
         ModuleNotFoundError: If Lightning is not installed.
         ValueError: If the device is not there.
     """
-    kinds = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "cpu": "cpu", "cuda": "cuda"}
-    if device not in kinds:
-        raise ValueError(f"`device` is '{device}', but it can be auto, cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("`device` is 'cuda', but torch sees no CUDA device here; use 'cpu' or 'auto'.")
+    kind = check_device(device)
     strategy = "auto" if num_devices == 1 else "ddp_find_unused_parameters_true"
     fabric = _fabric_class()(
-        accelerator=kinds[device], devices=num_devices, strategy=strategy, precision=recipe.optimisation.precision
+        accelerator=kind, devices=num_devices, strategy=strategy, precision=recipe.optimisation.precision
     )
     fabric.launch()
     return fabric

@@ -3,21 +3,21 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
-from pullback.networks import AbstractNetwork, num_parameters
+from pullback.checks import check_device
+from pullback.networks import AbstractNetwork, num_parameters, run_padded
 from pullback.registration.card import Card
-from pullback.training.cache import Cache, whole
+from pullback.training.cache import Cache, check_fits, whole
 from pullback.training.cohort import LEAVING_OUT, Cohort
 from pullback.training.pairs import NamePair
 from pullback.training.recipe import PairPlan, Recipe, recipe_of
-from pullback.training.validation import PairScore, mean_scores, predictions, score_pairs, warp_nearest
+from pullback.training.validation import PairScore, mean_scores, score_pairs
 from pullback.training.weights import load_network
 
 TIMED_PAIRS = 5
@@ -34,13 +34,14 @@ class Row:
         seed: Of the training; None without one.
         dice: Mean over labels and pairs, nearest neighbour.
         dice_sd: Standard deviation over pairs.
-        hd95: 95th percentile of surface distances in mm, mean over labels and pairs.
+        hd95: 95th percentile of surface distances in mm, mean over labels and pairs (docs/metrics.md).
         folds: Percent of voxels with a determinant at or below 0.
         similarity: Correlation of fixed and warped, mean over pairs.
         seconds_per_pair: One pair at a time on the CPU; None where nothing is computed.
         parameters: Numbers that were learned.
         num_pairs: How many pairs.
         settings: The family's, where they differ from its defaults.
+        scores: Of each pair; not in the file.
     """
 
     method: str
@@ -55,10 +56,11 @@ class Row:
     parameters: int
     num_pairs: int
     settings: Mapping[str, Any]
+    scores: tuple[PairScore, ...] = field(default=(), repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self)
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "scores"}
 
 
 def evaluate_network(
@@ -86,19 +88,68 @@ def evaluate_network(
 
     Returns:
         One row.
+
+    Raises:
+        FileNotFoundError: If there are no such weights.
+        ValueError: If the weights are damaged, or the scans were prepared in another way than the network's.
     """
-    place = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    place = torch.device(check_device(device))
     network, card, recipe = _loaded(weights)
     plan = pair_plan or (getattr(recipe.pairs, part) if recipe is not None else PairPlan())
-    parts = ("training", part) if plan.of in LEAVING_OUT else (part,)
-    cohort = Cohort(cache, parts, place, shared=plan.shared)
+    cohort = cohort_for(cache, plan, part, place)
+    if card is not None:
+        _check_lattice(card, recipe, cohort)
     pairs = cohort.pairs(plan, part) if pairs is None else pairs
     wanted = (recipe.labels if recipe is not None else tuple(labels)) or cohort.label_values()
     moved = None if network is None else network.to(place)
-    scores = score_pairs(moved, cohort, pairs, wanted, batch_size=batch_size)
-    distances = surface_distances(moved, cohort, pairs, wanted, batch_size=batch_size)
-    seconds = None if network is None else seconds_per_pair(network, cohort, pairs)
-    return [_row(network, card, recipe, scores, distances, seconds)]
+    scores = score_pairs(moved, cohort, pairs, wanted, batch_size=batch_size, with_surfaces=True)
+    return [
+        row_of(
+            scores,
+            method=card.family if card is not None else "initial",
+            supervision=recipe.supervision if recipe is not None else "none",
+            seed=recipe.seed if recipe is not None else None,
+            seconds=None if network is None else seconds_per_pair(network, cohort, pairs),
+            parameters=num_parameters(network) if network is not None else 0,
+            settings=_settings(card, recipe),
+        )
+    ]
+
+
+def cohort_for(cache: Cache, plan: PairPlan, part: str, device: torch.device) -> Cohort:
+    """The scans that the pairs of a part of the split are made of."""
+    return Cohort(cache, ("training", part) if plan.of in LEAVING_OUT else (part,), device, shared=plan.shared)
+
+
+def row_of(
+    scores: Sequence[PairScore],
+    *,
+    method: str,
+    supervision: str = "none",
+    seed: int | None = None,
+    seconds: float | None = None,
+    parameters: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> Row:
+    """The row of a method, from the scores of its pairs (with surfaces)."""
+    means = mean_scores(scores)
+    dice = [score.mean_dice for score in scores if score.dice]
+    distances = [score.hd95 for score in scores if score.hd95 is not None]
+    return Row(
+        method=method,
+        supervision=supervision,
+        seed=seed,
+        dice=round(float(np.mean(dice)), 4) if dice else None,
+        dice_sd=round(float(np.std(dice)), 4) if dice else None,
+        hd95=round(float(np.mean(distances)), 3) if distances else None,
+        folds=round(means["percent_folds"], 5),
+        similarity=round(means["similarity"], 4),
+        seconds_per_pair=None if seconds is None else round(seconds, 4),
+        parameters=parameters,
+        num_pairs=len(scores),
+        settings=dict(settings or {}),
+        scores=tuple(scores),
+    )
 
 
 def _loaded(weights: str | Path | None) -> tuple[AbstractNetwork | None, Card | None, Recipe | None]:
@@ -108,30 +159,27 @@ def _loaded(weights: str | Path | None) -> tuple[AbstractNetwork | None, Card | 
     return network, card, recipe_of(card.recipe) if card.recipe else None
 
 
-def _row(
-    network: AbstractNetwork | None,
-    card: Card | None,
-    recipe: Recipe | None,
-    scores: Sequence[PairScore],
-    distances: Sequence[float],
-    seconds: float | None,
-) -> Row:
-    means = mean_scores(scores)
-    dice = [score.mean_dice for score in scores if score.dice]
-    return Row(
-        method=card.family if card is not None else "initial",
-        supervision=recipe.supervision if recipe is not None else "none",
-        seed=recipe.seed if recipe is not None else None,
-        dice=round(float(np.mean(dice)), 4) if dice else None,
-        dice_sd=round(float(np.std(dice)), 4) if dice else None,
-        hd95=round(float(np.mean(distances)), 3) if distances else None,
-        folds=round(means["percent_folds"], 5),
-        similarity=round(means["similarity"], 4),
-        seconds_per_pair=None if seconds is None else round(seconds, 4),
-        parameters=num_parameters(network) if network is not None else 0,
-        num_pairs=len(scores),
-        settings=dict(recipe.network.settings) if recipe is not None else {},
-    )
+def _settings(card: Card | None, recipe: Recipe | None) -> Mapping[str, Any]:
+    """What distinguishes networks of one family: the recipe's settings; of imported weights, all there are."""
+    if recipe is not None:
+        return recipe.network.settings
+    return {} if card is None else card.settings
+
+
+def _check_lattice(card: Card, recipe: Recipe | None, cohort: Cohort) -> None:
+    """Raise ValueError if the scans are not what the network was made for."""
+    if recipe is not None:
+        check_fits(cohort.cache, recipe.preprocessing)
+    if card.orientation not in (None, "RAS"[: card.num_dims]):
+        raise ValueError(
+            f"These weights see images along {card.orientation}, but prepared scans lie along RAS; use them with "
+            "`pullback register --model-file`, which turns the images."
+        )
+    if (cohort.num_channels, cohort.shape) != (card.num_channels, tuple(card.shape)):
+        raise ValueError(
+            f"'{cohort.cache.folder}' holds scans of {cohort.num_channels} channels and {list(cohort.shape)} voxels, "
+            f"but these weights are for {card.num_channels} and {list(card.shape)}; prepare them as the card says."
+        )
 
 
 def seconds_per_pair(network: AbstractNetwork, cohort: Cohort, pairs: Sequence[NamePair]) -> float:
@@ -143,56 +191,9 @@ def seconds_per_pair(network: AbstractNetwork, cohort: Cohort, pairs: Sequence[N
         fixed, moving = batch.fixed.cpu(), batch.moving.cpu()
         start = time.perf_counter()
         with torch.no_grad():
-            network(fixed, moving)
+            run_padded(network, fixed, moving)
         taken.append(time.perf_counter() - start)
     return float(np.median(taken[1:] or taken))
-
-
-def surface_distances(
-    network: AbstractNetwork | None,
-    cohort: Cohort,
-    pairs: Sequence[NamePair],
-    labels: Sequence[int],
-    *,
-    batch_size: int = 8,
-) -> list[float]:
-    """95th percentile of surface distances of each pair in mm, mean over the labels that both images hold."""
-    spacing = {entry.name: _spacing(entry.record["voxel_to_world"], cohort) for entry in cohort.entries}
-    found = []
-    for batch, displacement in predictions(network, cohort, pairs, batch_size=batch_size):
-        if batch.fixed_labels is None or batch.moving_labels is None:
-            continue
-        warped = warp_nearest(batch.moving_labels, displacement).cpu().numpy()
-        for names, a, b in zip(batch.names, batch.fixed_labels.cpu().numpy(), warped, strict=True):
-            each = [distance95(a == value, b == value, spacing[names[0]]) for value in labels]
-            each = [value for value in each if value is not None]
-            found += [float(np.mean(each))] if each else []
-    return found
-
-
-def distance95(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float]) -> float | None:
-    """95th percentile of the distances from each mask's surface voxels to the other's, both ways; None if one is empty.
-
-    Args:
-        a, b: Masks of one shape.
-        spacing_mm: Of the voxels.
-    """
-    if not a.any() or not b.any():
-        return None
-    seen = np.argwhere(a | b)
-    box = tuple(slice(max(low - 1, 0), high + 2) for low, high in zip(seen.min(0), seen.max(0), strict=True))
-    edges = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (a, b)]
-    away = [ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges]
-    return float(np.percentile(np.concatenate([away[1][edges[0]], away[0][edges[1]]]), 95))
-
-
-def _spacing(voxel_to_world: Sequence, cohort: Cohort) -> list[float]:
-    """Spacing of the lattice; of a slice's, the axes that stay."""
-    spacing = np.linalg.norm(np.array(voxel_to_world)[:-1, :-1], axis=0)
-    if len(spacing) == len(cohort.shape):
-        return spacing.tolist()
-    cut = cohort.cache.preprocessing["slices"]["axis"]
-    return [float(s) for axis, s in enumerate(spacing) if axis != cut]
 
 
 def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -201,14 +202,19 @@ def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> Non
     Raises:
         FileNotFoundError: If the folder does not exist.
     """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
+    check_place(path)
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"study": study, "rows": []}
     new = {_identity(row) for row in rows}
     kept = [row for row in old["rows"] if _identity(row) not in new]
     ordered = sorted([*kept, *rows], key=_identity)
     with whole(path) as temporary:
         temporary.write_text(json.dumps({**old, "rows": ordered}, indent=1) + "\n", encoding="utf-8")
+
+
+def check_place(path: Path) -> None:
+    """Raise FileNotFoundError if the folder of a study's file does not exist: better before a training than after."""
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
 
 
 def _identity(row: Mapping[str, Any]) -> str:

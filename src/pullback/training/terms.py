@@ -104,7 +104,8 @@ class DiffusionTerm(AbstractTerm):
     The weights of VoxelMorph's and Fourier-Net's papers are meant for this mean.
 
     Attributes:
-        field: ``displacement``, ``velocity``, ``inverse_velocity``, ... or ``levels`` (the mean over them).
+        field: ``displacement``, ``velocity``, ``inverse_velocity``, ..., or a list: ``velocities`` (of a cascade),
+            ``levels`` (the mean over them).
     """
 
     kind: ClassVar[str] = "diffusion"

@@ -1,16 +1,20 @@
 """How good a network is, by real metrics, on the lattice it works on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pullback import functional
-from pullback.networks import AbstractNetwork
+from pullback.metrics.surface import surface_distance
+from pullback.networks import AbstractNetwork, run_padded
 from pullback.similarity import NCC
 from pullback.training.cohort import Batch, Cohort
 from pullback.training.pairs import NamePair
+
+Predictor = Callable[[Batch], Tensor]
+"""From a batch to its displacements ``(B, D, *S)`` in voxels of the lattice; what is no network is scored by one."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class PairScore:
         dice: By label, of those that both images hold; empty without labels.
         percent_folds: Voxels of the lattice whose determinant (central differences) is not positive.
         similarity: Correlation of fixed and warped.
+        hd95: 95th percentile of surface distances in mm, mean over the labels that the fixed and the warped map both
+            hold; None where there is none, or where surfaces were not asked for.
     """
 
     fixed: str
@@ -29,6 +35,7 @@ class PairScore:
     dice: dict[int, float]
     percent_folds: float
     similarity: float
+    hd95: float | None = None
 
     @property
     def mean_dice(self) -> float:
@@ -37,40 +44,48 @@ class PairScore:
 
 
 def score_pairs(
-    network: AbstractNetwork | None,
+    method: AbstractNetwork | Predictor | None,
     cohort: Cohort,
     pairs: Sequence[NamePair],
     labels: Sequence[int],
     *,
     batch_size: int = 8,
+    with_surfaces: bool = False,
 ) -> list[PairScore]:
-    """Score a network on pairs.
+    """Score a network, or anything else that gives displacements, on pairs.
 
     Args:
-        network: In evaluation mode, on the cohort's device; None scores the pairs as they are.
+        method: A network in evaluation mode on the cohort's device, or a predictor; None scores the pairs as they are.
         cohort: Holds the scans.
         pairs: Fixed and moving names.
         labels: Which labels count.
         batch_size: Pairs at a time.
+        with_surfaces: Whether to measure distances between surfaces too, which takes longer than all the rest.
     """
+    spacings = cohort.spacings_mm() if with_surfaces else None
     scores = []
-    for batch, displacement in predictions(network, cohort, pairs, batch_size=batch_size):
-        scores += _score(batch, displacement, labels)
+    for batch, displacement in predictions(method, cohort, pairs, batch_size=batch_size):
+        scores += _score(batch, displacement, labels, spacings)
     return scores
 
 
 def predictions(
-    network: AbstractNetwork | None, cohort: Cohort, pairs: Sequence[NamePair], *, batch_size: int = 8
+    method: AbstractNetwork | Predictor | None, cohort: Cohort, pairs: Sequence[NamePair], *, batch_size: int = 8
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches with their displacements ``(B, D, *S)`` in voxels; zeros without a network."""
+    """Batches with their displacements ``(B, D, *S)`` in voxels; zeros without a method."""
     for start in range(0, len(pairs), batch_size):
         batch = cohort.batch(pairs[start : start + batch_size])
+        yield batch, _displacement(method, batch)
+
+
+def _displacement(method: AbstractNetwork | Predictor | None, batch: Batch) -> Tensor:
+    if method is None:
+        size = (len(batch.fixed), batch.fixed.ndim - 2, *batch.fixed.shape[2:])
+        return torch.zeros(size, device=batch.fixed.device)
+    if isinstance(method, AbstractNetwork):
         with torch.no_grad():
-            if network is None:
-                size = (len(batch.fixed), batch.fixed.ndim - 2, *batch.fixed.shape[2:])
-                yield batch, torch.zeros(size, device=batch.fixed.device)
-            else:
-                yield batch, network(batch.fixed, batch.moving)["displacement"].float()
+            return run_padded(method, batch.fixed, batch.moving)["displacement"].float()
+    return method(batch).to(batch.fixed.device, torch.float32)
 
 
 def mean_scores(scores: Sequence[PairScore]) -> dict[str, float]:
@@ -83,17 +98,30 @@ def mean_scores(scores: Sequence[PairScore]) -> dict[str, float]:
     }
 
 
-def _score(batch: Batch, displacement: Tensor, labels: Sequence[int]) -> list[PairScore]:
+def _score(
+    batch: Batch, displacement: Tensor, labels: Sequence[int], spacings: Mapping[str, Tensor] | None
+) -> list[PairScore]:
     determinant = functional.jacobian_determinant(displacement)
     folds = 100 * (determinant <= 0).flatten(1).double().mean(1)
     similarity = NCC().value_and_gradient(batch.fixed, functional.warp(batch.moving, displacement))[0]
     dice: list[dict[int, float]] = [{} for _ in batch.names]
+    distances: list[float | None] = [None for _ in batch.names]
     if batch.fixed_labels is not None and batch.moving_labels is not None:
         warped = warp_nearest(batch.moving_labels, displacement)
         sides = zip(batch.fixed_labels, warped, batch.moving_labels, strict=True)
         dice = [dice_of(fixed, moved, moving, labels) for fixed, moved, moving in sides]
-    rows = zip(batch.names, dice, folds.tolist(), similarity.tolist(), strict=True)
-    return [PairScore(*names, overlap, folded, alike) for names, overlap, folded, alike in rows]
+        if spacings is not None:
+            both = zip(batch.names, batch.fixed_labels.cpu(), warped.cpu(), strict=True)
+            distances = [mean_hd95(fixed, moved, labels, spacings[names[0]]) for names, fixed, moved in both]
+    rows = zip(batch.names, dice, folds.tolist(), similarity.tolist(), distances, strict=True)
+    return [PairScore(*names, overlap, folded, alike, away) for names, overlap, folded, alike, away in rows]
+
+
+def mean_hd95(fixed: Tensor, warped: Tensor, labels: Sequence[int], spacing_mm: Tensor) -> float | None:
+    """:attr:`pullback.metrics.SurfaceDistance.hausdorff95`, mean in mm over the labels that both maps hold, or None."""
+    there = set(labels) & set(fixed.unique().tolist()) & set(warped.unique().tolist())
+    each = [surface_distance(fixed == value, warped == value, spacing_mm).hausdorff95 for value in sorted(there)]
+    return sum(each) / len(each) if each else None
 
 
 def warp_nearest(labels: Tensor, displacement: Tensor) -> Tensor:

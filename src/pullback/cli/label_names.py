@@ -1,0 +1,25 @@
+"""What labels are called: the table that ``--label-names`` takes."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LabelNames = Annotated[Path | None, typer.Option(help="csv or tsv with the columns label and name.")]
+
+
+def read_label_names(path: Path) -> dict[int, str]:
+    """Label to structure, from a csv or tsv with the columns label and name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a column is missing or a label is no whole number.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = file.read().splitlines()
+    rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    try:
+        return {int(row["label"]): row["name"] for row in rows}
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' must have the columns label (whole numbers) and name; trouble: {error}.") from error

@@ -1,0 +1,33 @@
+"""Prepared scans for commands that work on many of them; needs no library that reads images once a cache is filled."""
+
+import sys
+from pathlib import Path
+
+from pullback.training.cache import Cache, fill, open_cache
+from pullback.training.recipe import Recipe
+from pullback.training.sources import manifest_of, split_of
+
+
+def prepared_scans(recipe: Recipe | None, data: Path | None, folder: Path, *, quiet: bool) -> Cache:
+    """The cache in a folder, filled from the data if they are given.
+
+    Args:
+        recipe: Says what is in the data and how it is prepared; needed with `data`.
+        data: Folder that the recipe's paths are relative to.
+        folder: Of the cache.
+        quiet: Say nothing about how it goes.
+
+    Raises:
+        FileNotFoundError: If there are no data, or no prepared scans without data.
+        ValueError: If a scan does not suit the recipe.
+    """
+    if data is None or recipe is None:
+        return open_cache(folder)
+    manifest = manifest_of(recipe.source, data)
+
+    def on_scan(number: int, total: int, name: str) -> None:
+        if not quiet and number % 20 == 0:
+            print(f"preparing {number} of {total}: {name}", file=sys.stderr, flush=True)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return fill(folder, manifest, split_of(recipe.split, manifest, data), recipe.preprocessing, on_scan)
