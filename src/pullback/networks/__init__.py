@@ -3,12 +3,15 @@
 from pullback.networks import (
     fourier_net,
     fourier_net_plus,
+    hsyn,
+    im2grid,
     symnet,
     unet_control,
     voxelmorph,
     voxelmorph_probabilistic,
 )
 from pullback.networks.contract import STATE_NAMES, AbstractNetwork, State
+from pullback.networks.coordinate_translator import CoordinateTranslator
 from pullback.networks.cost import Cost, measure_cost, num_parameters
 from pullback.networks.exporting import compare_onnx, export_onnx, has_onnxruntime
 from pullback.networks.importing import Transcript, import_weights, importable, transcribe
@@ -16,13 +19,14 @@ from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
-ZOO = (fourier_net, fourier_net_plus, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
+ZOO = (fourier_net, fourier_net_plus, hsyn, im2grid, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
 """The files whose import registers the families."""
 
 __all__ = [
     "STATE_NAMES",
     "ZOO",
     "AbstractNetwork",
+    "CoordinateTranslator",
     "Cost",
     "Family",
     "State",

@@ -9,7 +9,7 @@ reaches one voxel of its lattice per axis: 31 voxels in all, 30 without the fine
 of the axial plane (the first two axes of a lattice along R, A, S), all others 3x3x3; im2grid-Lite has no finest level.
 `levels` in the state holds what each level found, coarse to fine, on the full lattice.
 
-Parameters in 3-D: 550,967 and 550,830 for Lite, with 8 start and 8 matching channels; the paper states none, and the
+Parameters in 3-D: 552,461, and 552,324 for Lite, with 8 start and 8 matching channels; the paper states none, and the
 author's class has about as many.
 
 What differs, and why: convolutions before an instance norm have no bias, since the norm takes it away again. Fields are
