@@ -5,6 +5,7 @@ from pullback.networks import (
     fourier_net_plus,
     hsyn,
     im2grid,
+    lapirn,
     symnet,
     unet_control,
     voxelmorph,
@@ -19,7 +20,7 @@ from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
-ZOO = (fourier_net, fourier_net_plus, hsyn, im2grid, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
+ZOO = (fourier_net, fourier_net_plus, hsyn, im2grid, lapirn, symnet, unet_control, voxelmorph, voxelmorph_probabilistic)
 """The files whose import registers the families."""
 
 __all__ = [

@@ -11,8 +11,8 @@ Memory: the softmax runs along the candidates with a running maximum, so that no
 made; the derivative goes through the candidates a second time and keeps nothing but the sums.
 
 What differs, and why: angles are the paper's (each axis by its own size; the author's class takes the largest size for
-all). Positions go on beyond the border, where features are zero, as in the author's class: only so are the candidates of
-a voxel at the border symmetric, and the start the identity there too. With all voxels as candidates the start is not
+all). Positions go on beyond the border, where features are zero, as in the author's class: only so are the candidates
+of a voxel at the border symmetric, and the start the identity there too. With all voxels as candidates the start is not
 the identity, whatever the paper says: the cosines of neighbours are nearly equal, the softmax is nearly flat, and
 coordinates shrink towards the middle.
 """
@@ -61,7 +61,7 @@ class CoordinateTranslator(nn.Module):
         super().__init__()
         if radii is not None and (len(radii) != num_dims or min(radii) < 0 or not any(radii)):
             raise ValueError(
-                f"`radii` is {tuple(radii)}, but a window needs {num_dims} half widths of 0 or more voxels, one above 0."
+                f"`radii` is {tuple(radii)}, but a window needs {num_dims} half widths of 0 or more, one above 0."
             )
         self.radii = None if radii is None else tuple(radii)
         self.encoding = PositionalEncoding(num_dims, num_inputs, num_tokens, weight_std=weight_std)
@@ -82,7 +82,7 @@ class CoordinateTranslator(nn.Module):
 
 
 class PositionalEncoding(nn.Module):
-    r"""A projection of the features plus $\alpha$ times the position: cosine and sine of $\pi x_i / (d_i - 1)$.
+    r"""A projection of the features plus $\alpha$ times the position, cosine and sine of $\pi x_i / (d_i - 1)$.
 
     Args:
         num_dims: 2 or 3.

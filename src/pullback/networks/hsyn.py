@@ -1,8 +1,8 @@
 """HSyN: both images to the mean space between them, level by level, and a network that inverts displacements.
 
 Paper: Sha et al., Hierarchical symmetric normalization registration using deformation-inverse network, MICCAI 2024.
-Code: github.com/QingRui-Sha/HSyN holds one line of a README and no code (2024-07-02), so that all numbers that the paper
-does not state are ours, and are settings.
+Code: github.com/QingRui-Sha/HSyN holds one line of a README and no code (2024-07-02), so that all numbers that the
+paper does not state are ours, and are settings.
 
 SN-Net: one U-Net ``g`` per level, called twice: ``g(moving, fixed)`` is the displacement from the mean space to moving,
 ``g(fixed, moving)`` the one to fixed. Three levels, on images of a quarter, half and the full size: each sees both
@@ -73,7 +73,7 @@ class DeformationInverse(nn.Module):
         num_dims: 2 or 3.
         unet: Widths and downsampling of :class:`pullback.networks.blocks.UNet`.
         head_std: Of the last convolution's first weights.
-        is_residual: Whether the network gives what minus the displacement lacks, not the inverse itself as in the paper.
+        is_residual: Whether the network gives what minus the displacement lacks; the paper's gives the inverse.
     """
 
     def __init__(self, num_dims: int, unet: dict[str, Any], *, head_std: float, is_residual: bool) -> None:
