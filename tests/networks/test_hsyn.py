@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from examples import noise, smooth_field
+from examples import noise, smooth_noise
 from pullback import functional, networks
 from pullback.networks import AbstractNetwork
 from pullback.networks.hsyn import DeformationInverse
@@ -81,7 +81,7 @@ def test_one_level_is_one_network():
 def test_di_net_learns_to_invert(is_residual: bool):
     torch.manual_seed(0)
     network = DeformationInverse(2, UNET, head_std=1e-5, is_residual=is_residual)
-    fields = torch.cat([smooth_field((1, 2, 16, 16), amplitude=2.0, seed=seed) for seed in range(4)])
+    fields = torch.stack([smooth_noise(2, 16, 16, largest=2.0, seed=seed) for seed in range(4)])
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     gaps = []
     for _ in range(60):
