@@ -28,6 +28,10 @@ def padded(tokens: Tensor, radii: tuple[int, ...]) -> Tensor:
     return nnf.pad(tokens, [r for radius in reversed(radii) for r in (radius, radius)])
 
 
+def around(shape: tuple[int, ...], radii: tuple[int, ...]) -> list[int]:
+    return [n + 2 * r for n, r in zip(shape, radii, strict=True)]
+
+
 def inner(field: Tensor, margin: int) -> Tensor:
     for axis in range(2, field.ndim):
         field = field.narrow(axis, margin, field.shape[axis] - 2 * margin)
@@ -58,7 +62,7 @@ def test_a_wide_window_and_all_voxels_find_what_is_far():
 @both_dimensions
 def test_the_running_softmax_is_the_plain_one(num_dims: int):
     shape, radii = SHAPES[num_dims], (2, 1, 1)[:num_dims]
-    tokens, candidates = noise(2, 5, *shape), noise(2, 5, *(n + 2 * r for n, r in zip(shape, radii)), seed=1)
+    tokens, candidates = noise(2, 5, *shape), noise(2, 5, *around(shape, radii), seed=1)
     offsets = list(itertools.product(*(range(-r, r + 1) for r in radii)))
     scores = []
     for offset in offsets:
@@ -74,8 +78,8 @@ def test_derivatives(num_dims: int):
     shape, radii = (2, 3, 2)[:num_dims], (1, 1, 0)[:num_dims]
     tokens = noise(1, 2, *shape, dtype=torch.float64).requires_grad_()
     same = noise(1, 2, *shape, seed=1, dtype=torch.float64).requires_grad_()
-    around = noise(1, 2, *(n + 2 * r for n, r in zip(shape, radii)), seed=2, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: match_window(a, b, radii), (tokens, around))
+    wider = noise(1, 2, *around(shape, radii), seed=2, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: match_window(a, b, radii), (tokens, wider))
     assert torch.autograd.gradcheck(match_everywhere, (tokens, same))
 
 
