@@ -43,7 +43,7 @@ def compare(case: str, data: Path) -> float:
     family, settings = CASES[case]
     network = networks.import_weights(family, data / "published-weights" / f"{case}.pth", **settings)
     paths = [data / "brains" / "oasis-160x192x224" / f"{name}_image.nii.gz" for name in "AB"]
-    fixed, moving = (unit_range(path) if family == "symnet" else as_stored(path) for path in paths)
+    fixed, moving = (as_stored(path) if case == "lapirn_displacement" else unit_range(path) for path in paths)
     with torch.no_grad():
         ours = network(fixed, moving)["displacement"][0].movedim(0, -1).numpy()[::STEP, ::STEP, ::STEP]
     with np.load(data / "published-weights" / f"{case}_reference.npz") as file:
@@ -54,12 +54,12 @@ def compare(case: str, data: Path) -> float:
 
 
 def as_stored(path: Path) -> torch.Tensor:
-    """The array as it is stored, as LapIRN's test script takes it."""
+    """The array as it is stored, as the test script of LapIRN with displacements takes it."""
     return pb.read_image(path).tensor.to(torch.float32)[None]
 
 
 def unit_range(path: Path) -> torch.Tensor:
-    """The same from 0 to 1, as SYMNet's test script does it."""
+    """The same from 0 to 1, as the test scripts of SYMNet and of LapIRN with velocities do it."""
     values = as_stored(path)
     return (values - values.min()) / (values.max() - values.min())
 
