@@ -4,3 +4,6 @@ With spinning threads this suite takes several times longer on a busy machine.
 """
 
 import pullback  # noqa: F401
+
+collect_ignore_glob = ["data/transforms/*"]
+"""Reference files and the scripts that made them; those need the tools themselves."""

@@ -201,3 +201,34 @@ def test_a_similarity_reaches_the_weights_unless_it_may_not(fixed: str, squared:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
     better = SimilarityTerm(measure="ncc", fixed=fixed, squared=squared)({**state, "warped": state[fixed]})
     assert better.tolist() == pytest.approx([-1, -1], abs=1e-5)  # negated: alike is small
+
+
+def test_the_forms_of_the_magnitude():
+    a, b = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    a[:, 0], b[:, 1] = 3.0, 3.0  # of one length, but not opposite
+    values = {form: float(magnitude(form, a, b)) for form in ("means", "moduli", "sum", "literal-sum")}
+    assert values == {"means": 0, "moduli": 0, "sum": 18, "literal-sum": 6}
+    assert float(magnitude("sum", a, -a)) == 0
+    assert float(magnitude("literal-sum", -a, -b)) == -6
+    a[..., :2] = 0  # half of a stays: lengths differ voxel by voxel
+    b[..., 2:] = 0
+    assert float(magnitude("means", a, b)) == 0
+    assert float(magnitude("moduli", a, b)) == pytest.approx(9)
+    with pytest.raises(ValueError, match="`form` is 'norm'"):
+        MagnitudeTerm(form="norm")
+
+
+def magnitude(form: str, a: Tensor, b: Tensor) -> Tensor:
+    return MagnitudeTerm(form=form)({"velocity": a, "inverse_velocity": b})
+
+
+def test_an_inverse_can_learn_alone():
+    field, inverse = torch.ones(1, 2, 4, 4).requires_grad_(), torch.zeros(1, 2, 4, 4).requires_grad_()
+    state = {"half_displacement": field, "moving_to_half": inverse}
+    term = InverseTerm(field="half_displacement", against="moving_to_half", is_field_held=True)
+    value = term(state)
+    value.sum().backward()
+    assert float(value) == pytest.approx(2)
+    assert field.grad is None
+    assert inverse.grad.abs().max() > 0
+    assert [term.title, InverseTerm().title] == ["inverse_moving_to_half", "inverse"]

@@ -5,6 +5,9 @@ from pullback.networks import (
     c2fvit,
     fourier_net,
     fourier_net_plus,
+    hsyn,
+    im2grid,
+    lapirn,
     nice_trans,
     symnet,
     unet_control,
@@ -12,6 +15,7 @@ from pullback.networks import (
     voxelmorph_probabilistic,
 )
 from pullback.networks.contract import STATE_NAMES, AbstractNetwork, State
+from pullback.networks.coordinate_translator import CoordinateTranslator
 from pullback.networks.cost import Cost, measure_cost, num_parameters
 from pullback.networks.exporting import compare_onnx, export_onnx, has_onnxruntime
 from pullback.networks.importing import Transcript, import_weights, importable, transcribe
@@ -24,6 +28,9 @@ ZOO = (
     c2fvit,
     fourier_net,
     fourier_net_plus,
+    hsyn,
+    im2grid,
+    lapirn,
     nice_trans,
     symnet,
     unet_control,
@@ -36,6 +43,7 @@ __all__ = [
     "STATE_NAMES",
     "ZOO",
     "AbstractNetwork",
+    "CoordinateTranslator",
     "Cost",
     "Family",
     "State",

@@ -11,6 +11,8 @@ The state holds what a family computes, by these names only:
 ``inverse_velocity``        ``(B, D, *S)``: the velocity of the other direction, where it is not minus the first
 ``half_displacement``       ``(B, D, *S)``: from the half-way space to moving
 ``inverse_half_displacement``  ``(B, D, *S)``: from the half-way space to fixed
+``moving_to_half``          ``(B, D, *S)``: the inverse of `half_displacement`, as well as the family finds it
+``fixed_to_half``           ``(B, D, *S)``: the inverse of `inverse_half_displacement`, likewise
 ``mean``, ``log_variance``  ``(B, D, *L)``: of a probabilistic family's velocity, on the lattice where it is integrated,
                             in voxels of that lattice
 ``matrix``                  ``(B, D+1, D+1)``: voxel matrix from fixed to moving, of affine families
@@ -35,6 +37,8 @@ STATE_NAMES = (
     "inverse_velocity",
     "half_displacement",
     "inverse_half_displacement",
+    "moving_to_half",
+    "fixed_to_half",
     "mean",
     "log_variance",
     "matrix",

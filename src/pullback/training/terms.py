@@ -21,6 +21,9 @@ from pullback.training.state import TrainingState
 SMALLEST_MASS = 1e-5
 """Added to both sides of Dice's fraction, so that a label that neither image holds counts as perfect."""
 
+MAGNITUDE_FORMS = ("means", "moduli", "sum", "literal-sum")
+"""How :class:`MagnitudeTerm` compares two fields."""
+
 
 @dataclass(frozen=True)
 class AbstractTerm(ABC):
@@ -225,31 +228,68 @@ def forward_determinant(displacement: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MagnitudeTerm(AbstractTerm):
-    """How much the mean lengths of two fields differ, so that neither direction does all the work.
+    r"""How unevenly two fields share the way, so that neither direction does all the work.
+
+    With a and b the fields, per pair: ``means`` is SYMNet's $|\overline{|a|} - \overline{|b|}|$ of all components;
+    ``moduli`` compares lengths voxel by voxel, $\overline{\left|\|a\|^2 - \|b\|^2\right|}$ (HSyN's $L_{mc}$, whose
+    print lacks the outer bars); ``sum`` wants a and b opposite, $\overline{\|a + b\|^2}$ (HSyN's $L_{smc}$ as a norm);
+    ``literal-sum`` is $L_{smc}$ as printed, the mean of $a + b$ itself, added up over components: it has no lower
+    bound and is here for the comparison only.
 
     Attributes:
         field, against: The fields.
+        form: One of the above.
+
+    Reference:
+        Sha et al., Hierarchical symmetric normalization registration using deformation-inverse network, MICCAI 2024.
     """
 
     kind: ClassVar[str] = "magnitude"
     field: str = "velocity"
     against: str = "inverse_velocity"
+    form: str = "means"
+
+    def __post_init__(self) -> None:
+        check_choice("form", self.form, MAGNITUDE_FORMS)
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        a, b = (state[name].abs().flatten(1).mean(1) for name in (self.field, self.against))
-        return (a - b).abs()
+        a, b = state[self.field], state[self.against]
+        if self.form == "means":
+            return (a.abs().flatten(1).mean(1) - b.abs().flatten(1).mean(1)).abs()
+        if self.form == "moduli":
+            return (a.square().sum(1) - b.square().sum(1)).abs().flatten(1).mean(1)
+        if self.form == "sum":
+            return (a + b).square().sum(1).flatten(1).mean(1)
+        return (a + b).sum(1).flatten(1).mean(1)
 
 
 @dataclass(frozen=True)
 class InverseTerm(AbstractTerm):
-    r"""Mean squared length of $v(x) + u(x + v(x))$: how far the two displacements are from each other's inverse."""
+    r"""Mean squared length of $v(x) + u(x + v(x))$: how far two displacements are from each other's inverse.
+
+    HSyN's composition loss of its DI-Net is a third of this in 3-D, where it is a mean over components too.
+
+    Attributes:
+        field: u.
+        against: v.
+        is_field_held: Whether v alone learns.
+    """
 
     kind: ClassVar[str] = "inverse"
+    field: str = "displacement"
+    against: str = "inverse_displacement"
+    is_field_held: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or ("inverse" if self.against == "inverse_displacement" else f"inverse_{self.against}")
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        gap = functional.compose(state["displacement"], state["inverse_displacement"])
+        field = state[self.field].detach() if self.is_field_held else state[self.field]
+        gap = functional.compose(field, state[self.against])
         return gap.square().sum(dim=1).flatten(1).mean(1)
 
 

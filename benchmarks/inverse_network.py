@@ -1,0 +1,99 @@
+"""HSyN's DI-Net, trained on its own on random smooth fields, against the fixed-point inversion and minus the field.
+
+Training fields are drawn anew at every step; the unseen ones come from other seeds. The residual is the paper's, the
+mean square of ``w(x) + u(x + w(x))`` over voxels and components, in voxel squared. Prints one line per way of
+inverting, and writes them as JSON where that is asked for.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pullback import functional
+from pullback.networks.hsyn import DECODER, ENCODER, DeformationInverse
+from pullback.regularity import Diffusion
+from pullback.training.augmentation import smooth_noise
+
+NUM_UNSEEN = 8
+UNET = {"encoder": ENCODER, "decoder": DECODER, "downsampling": "stride"}
+
+
+def main() -> None:
+    """Train, then compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", type=int, nargs=3, default=[48, 64, 48])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--width", type=float, default=12.0, help="Voxels between the fields' random vectors.")
+    parser.add_argument("--largest", type=float, default=6.0, help="Voxels of the largest displacement.")
+    parser.add_argument("--smoothness", type=float, default=1.0, help="Weight of diffusion, lambda 3 of the paper.")
+    parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="JSON file.")
+    told = parser.parse_args()
+    network = train(told)
+    unseen = [fields(1, told, seed) for seed in range(10**6, 10**6 + NUM_UNSEEN)]
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
+        "network": network,
+        "fixed-point": lambda field: functional.invert(field)[0],
+        "minus": torch.neg,
+    }
+    rows = [{"name": name, **judge(way, unseen)} for name, way in ways.items()]
+    for row in rows:
+        print("{name:<12} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
+    if told.out is not None:
+        settings = vars(told) | {"out": told.out.name}
+        told.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
+
+
+def train(told: argparse.Namespace) -> DeformationInverse:
+    """Adam on the composition loss and diffusion of the inverse, equations 4 and 5 of the paper."""
+    torch.manual_seed(0)
+    network = DeformationInverse(3, UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, told.steps)
+    for step in range(told.steps):
+        field = fields(told.batch, told, step)
+        inverse = network(field)
+        loss = residual(field, inverse) + told.smoothness * Diffusion().energy(inverse).mean() / 9
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if (step + 1) % max(told.steps // 10, 1) == 0:
+            print(f"step {step + 1}: loss {float(loss):.2e}", flush=True)
+    return network.eval()
+
+
+def fields(count: int, told: argparse.Namespace, seed: int) -> Tensor:
+    """Smooth random displacements, each with its own largest one, evenly up to the largest of all."""
+    generator = torch.Generator(told.device).manual_seed(seed)
+    field = smooth_noise(count, 3, tuple(told.shape), told.width, generator)
+    strength = torch.rand(count, 1, 1, 1, 1, generator=generator, device=told.device)
+    return told.largest * strength * field
+
+
+def residual(field: Tensor, inverse: Tensor) -> Tensor:
+    """Mean square over voxels and components."""
+    return functional.compose(field, inverse).square().mean()
+
+
+def judge(way: Callable[[Tensor], Tensor], unseen: list[Tensor]) -> dict[str, float]:
+    """Mean residual and seconds per field, after one field to warm up."""
+    with torch.no_grad():
+        float(way(unseen[0]).sum())
+        started = time.perf_counter()
+        inverses = [way(field) for field in unseen]
+        float(inverses[-1].sum())
+        seconds = (time.perf_counter() - started) / len(unseen)
+        values = [float(residual(field, inverse)) for field, inverse in zip(unseen, inverses, strict=True)]
+    return {"inverse_residual_voxel2": sum(values) / len(values), "seconds": seconds}
+
+
+if __name__ == "__main__":
+    main()
