@@ -89,7 +89,7 @@ def test_di_net_learns_to_invert(is_residual: bool):
         optimiser.zero_grad()
         gap.backward()
         optimiser.step()
-        gaps.append(float(gap))
+        gaps.append(float(gap.detach()))
     start = fields if not is_residual else functional.compose(fields, -fields)
     assert gaps[0] == pytest.approx(float(start.square().sum(1).mean()), rel=1e-2)
     assert gaps[-1] < gaps[0] / 2

@@ -157,9 +157,11 @@ SPECIAL = {
 @pytest.mark.parametrize("family", names())
 def test_every_family_trains_without_touching_the_loop(cache: Cache, tmp_path: Path, family: str):
     losses = SPECIAL.get(family, [{"kind": "similarity", "measure": "ncc"}, {"kind": "diffusion"}])
-    settings = {} if family.startswith("voxelmorph") else {"start_channels": 2}
+    settings = {"start_channels": 2}
     if family.startswith("voxelmorph"):
         settings = {"encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2, 2]}
+    if family == "hsyn":
+        settings = {"num_levels": 1, "encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2]}
     values = {**small_cohort.VALUES, "network": {"family": family, "settings": settings}, "losses": losses}
     recipe = small_cohort.recipe_of(values | {"optimisation": {"num_steps": 2}, "validation": {"every_steps": 2}})
     before = build_network(recipe, 1).state_dict()
