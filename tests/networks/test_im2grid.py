@@ -73,7 +73,7 @@ def test_it_learns_a_pair():
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
-        errors.append(float(error))
+        errors.append(float(error.detach()))
     assert errors[-1] < errors[0] / 2
 
 
