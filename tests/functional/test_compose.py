@@ -10,7 +10,7 @@ from scipy import linalg
 from torch import Tensor
 
 from examples import SHAPES, SHAPES_3D, noise, smooth_noise, voxel_points
-from pullback.functional import Inversion, compose, exponential, invert, jacobian_determinant
+from pullback.functional import Inversion, balance_inverse, compose, exponential, gap, invert, jacobian_determinant
 
 
 def linear_field(matrix: np.ndarray, size: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -231,3 +231,35 @@ def test_a_batch_is_inverted_one_by_one():
 def test_memory_layout_does_not_matter_to_the_inverse(shape):
     displacement = 0.2 * noise(1, *shape, 3).movedim(-1, 1)
     assert torch.equal(invert(displacement)[0], invert(displacement.contiguous())[0])
+
+
+# --- how well an inverse undoes --------------------------------------------------------------------------------------
+
+
+def test_the_gap_is_the_length_of_the_composition():
+    outer, inner = noise(2, 3, 5, 6, 7), 1.5 * noise(2, 3, 5, 6, 7, seed=1)
+    expected = torch.linalg.vector_norm(compose(outer, inner), dim=1, keepdim=True)
+    torch.testing.assert_close(gap(outer, inner), expected)
+    torch.testing.assert_close(gap(outer.double(), inner.double()).float(), expected, rtol=0, atol=1e-4)
+
+
+def test_inverting_goes_on_from_a_start():
+    field = smooth_noise(1, 3, 20, 21, 22, largest=2.0)
+    exact, _ = invert(field)
+    assert torch.equal(invert(field, start=exact)[0], exact)
+    other, quality = invert(1.02 * field, start=exact)
+    torch.testing.assert_close(other, invert(1.02 * field)[0], rtol=0, atol=3e-3)
+    assert quality.maximum < 1e-3
+
+
+@pytest.mark.parametrize("num_dims", [2, 3])
+def test_a_balanced_inverse_errs_less_on_the_whole(num_dims):
+    field = smooth_noise(num_dims, *(30,) * num_dims, largest=1.0, sigma=2.5)[None]
+    for axis in range(2, 2 + num_dims):
+        for end in (0, -1):
+            field.select(axis, end).zero_()
+    exact, _ = invert(field)
+    balanced = balance_inverse(field, exact)
+    errors = [[float(gap(v, field).mean()), float(gap(field, v).mean())] for v in (exact, balanced)]
+    assert max(errors[1]) < 0.75 * max(errors[0])
+    assert sum(errors[1]) < 1.25 * sum(errors[0])

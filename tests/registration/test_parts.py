@@ -6,9 +6,7 @@ import torch
 
 import phantoms
 from pullback.data import Image, Pair
-from pullback.functional import jacobian_determinant
 from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, register
-from pullback.registration.deformable import _unfold
 from pullback.registration.linear import KINDS, Comparison, Frame, optimise
 from pullback.registration.schedule import fitting_levels
 from pullback.registration.volume import prepare
@@ -151,14 +149,3 @@ def test_the_deformation_is_the_identity_at_its_edge_and_beyond():
             assert not field.displacement.select(axis, end).any()
     far = torch.tensor([[1e4, 0.0, 0.0]], dtype=torch.float64)
     assert torch.equal(field(far), far)
-
-
-def test_a_fold_is_mended_where_it_is_and_nowhere_else():
-    field = torch.zeros(1, 3, 24, 24, 24)
-    field[0, 0, 11, 12, 12], field[0, 0, 13, 12, 12] = 1.5, -1.5
-    assert jacobian_determinant(field).min() < 0
-    mended = _unfold(field)
-    assert jacobian_determinant(mended).min() > 0
-    assert torch.equal(mended[..., :2], field[..., :2])
-    gentle = field / 10
-    assert _unfold(gentle) is gentle

@@ -4,7 +4,7 @@ Compiled kernels serve float32 tensors on the CPU; other tensors take the plain 
 :mod:`pullback.functional.reference`. Callers never know.
 """
 
-from pullback.functional.compose import Inversion, compose, exponential, invert
+from pullback.functional.compose import Inversion, balance_inverse, compose, exponential, gap, invert
 from pullback.functional.derivatives import (
     affine_derivative,
     jacobian_determinant,
@@ -22,11 +22,13 @@ __all__ = [
     "INTERPOLATIONS",
     "Inversion",
     "affine_derivative",
+    "balance_inverse",
     "block_mean",
     "coarsen",
     "compose",
     "exponential",
     "fourier_resize",
+    "gap",
     "gaussian_smooth",
     "histogram_gradient",
     "invert",

@@ -74,10 +74,11 @@ def _solve(field, target, x, tolerance, value, slope, residual, direction, trial
 
 
 @njit(parallel=True, cache=True)
-def invert(field, tolerance, out, remaining):
+def invert(field, start, tolerance, out, remaining):
     """For each voxel y the v with ``y + v + u(y + v) = y``: `out` like `field`, `remaining` ``(I, J, K)`` distances.
 
-    Each search starts from -u(y), and where that ends badly from the answer of the voxel before in the row.
+    Each search starts from -u(y), and where that ends badly from the answer of the voxel before in the row. With a
+    `start`, whose distances `remaining` holds, each search that is needed starts there.
     """
     _, size_i, size_j, size_k = field.shape
     for row in prange(size_i * size_j):
@@ -87,8 +88,14 @@ def invert(field, tolerance, out, remaining):
         target = np.array([float(i), float(j), 0.0])
         for k in range(size_k):
             target[2] = k
+            if start is not None and remaining[i, j, k] < tolerance:
+                out[:, i, j, k] = start[:, i, j, k]
+                continue
             for n in range(3):
-                x[n] = target[n] - field[n, i, j, k]
+                if start is None:
+                    x[n] = target[n] - field[n, i, j, k]
+                else:
+                    x[n] = target[n] + start[n, i, j, k]
             best = _solve(field, target, x, tolerance, value, slope, residual, direction, trial)
             if best > 10 * tolerance and k > 0:
                 for n in range(3):

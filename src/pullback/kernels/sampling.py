@@ -83,3 +83,29 @@ def compose(outer, inner, out):
                 out[1, i, j, k] = d1 + _interpolate(flat, base, step_i, step_j, step_k, a, b, c)
                 base += volume
                 out[2, i, j, k] = d2 + _interpolate(flat, base, step_i, step_j, step_k, a, b, c)
+
+
+@njit(parallel=True, cache=True, fastmath=FAST)
+def gap(outer, inner, out):
+    """The length of ``inner(x) + outer(x + inner(x))``: how far `outer` is from undoing `inner`."""
+    _, size_i, size_j, size_k = outer.shape
+    flat = outer.reshape(-1)
+    step_i = U8(size_j * size_k if size_i > 1 else 0)
+    step_j = U8(size_k if size_j > 1 else 0)
+    step_k = U8(1 if size_k > 1 else 0)
+    stride_i, stride_j = U8(size_j * size_k), U8(size_k)
+    volume = U8(size_i * size_j * size_k)
+    for i in prange(size_i):
+        for j in range(size_j):
+            for k in range(size_k):
+                d0, d1, d2 = inner[0, i, j, k], inner[1, i, j, k], inner[2, i, j, k]
+                i0, a, _ = _corner(F4(i) + d0, size_i)
+                j0, b, _ = _corner(F4(j) + d1, size_j)
+                k0, c, _ = _corner(F4(k) + d2, size_k)
+                base = U8(i0) * stride_i + U8(j0) * stride_j + U8(k0)
+                d0 += _interpolate(flat, base, step_i, step_j, step_k, a, b, c)
+                base += volume
+                d1 += _interpolate(flat, base, step_i, step_j, step_k, a, b, c)
+                base += volume
+                d2 += _interpolate(flat, base, step_i, step_j, step_k, a, b, c)
+                out[i, j, k] = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2)

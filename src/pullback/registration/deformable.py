@@ -33,9 +33,6 @@ from pullback.space import Grid
 OnStep = Callable[[int, float, float], None]
 """Called with the factor of a level, the share of it that is done, and the similarity."""
 
-SMALLEST_DETERMINANT, UNFOLDING_ROUNDS, UNFOLDING_STRENGTH = 0.05, 20, 30.0
-"""Jacobian determinants below the first are mended, in so many rounds at most; how far around each such voxel."""
-
 MARGIN_VOXELS = 8
 """Room for the deformation to fade out in, around the field of view, in voxels of the finest axis."""
 BACKGROUND_MARGIN_VOXELS = 4
@@ -186,26 +183,14 @@ def deform(
             there, back = _agree(there, back)
         grid = stage.grid
         history.append(LevelHistory(level.factor, grid.shape, values, reason))
-    return Deformation(_unfold(there).cpu(), grid, history)
-
-
-def _unfold(displacement: Tensor) -> Tensor:
-    """Smooth where space is squeezed to almost nothing, and only there, until it is not."""
-    for _ in range(UNFOLDING_ROUNDS):
-        squeezed = (functional.jacobian_determinant(displacement) < SMALLEST_DETERMINANT)[:, None].to(displacement)
-        if not squeezed.any():
-            break
-        share = functional.gaussian_smooth(squeezed.contiguous(), 1.5).mul_(UNFOLDING_STRENGTH).clamp_(max=1.0)
-        smooth = functional.gaussian_smooth(displacement, 1.0)
-        displacement = torch.lerp(displacement, smooth, share)
-    return displacement
+    return Deformation(there.cpu(), grid, history)
 
 
 def _agree(there: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of a displacement and of the inverse of its counterpart, and the inverse of that mean."""
-    inverse, _ = functional.invert(back)
+    inverse, _ = functional.invert(back, start=there)
     mean = inverse.add_(there).mul_(0.5)
-    return mean, functional.invert(mean)[0]
+    return mean, functional.invert(mean, start=back)[0]
 
 
 @dataclass(frozen=True)

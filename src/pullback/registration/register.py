@@ -30,10 +30,12 @@ from pullback.registration.initialisation import (
     initialise,
 )
 from pullback.registration.linear import Comparison, Frame, optimise
+from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
 from pullback.registration.verdict import Evidence, judge
 from pullback.registration.volume import Volume, prepare
+from pullback.space import Grid
 from pullback.transforms import (
     AbstractLinear,
     AbstractTransform,
@@ -44,6 +46,7 @@ from pullback.transforms import (
     Translation,
     chain,
     identity,
+    to_world_vectors,
 )
 
 OnProgress = Callable[[str, float, str], None]
@@ -117,9 +120,8 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
             deformation = _run_deformable(work, choice, matrix, deformation)
     if deformation is not None:
         with work.stage("inverse"):
-            field_ = _as_field(deformation, fixed.is_flat)
+            field_ = _as_field(deformation, fixed.is_flat, is_free=plan.deformable is not None)
             inverse_field = field_.inverse()
-            field_ = DisplacementField(field_.displacement, field_.grid, inverse_field)
     forward = linear if field_ is None else chain(linear, field_)
     backward = linear.inverse() if inverse_field is None else chain(inverse_field, linear.inverse())
     with work.stage("evidence"):
@@ -263,12 +265,16 @@ def _orthogonalise(matrix: np.ndarray) -> np.ndarray:
     return clean
 
 
-def _as_field(deformation: Deformation, is_flat: bool) -> DisplacementField:
-    voxels, grid = deformation.displacement[0], deformation.grid
+def _as_field(deformation: Deformation, is_flat: bool, *, is_free: bool) -> DisplacementField:
+    """The deformation in the world, with its inverse; each knows the other. One that is not free stays as it is."""
+    there, grid = deformation.displacement, deformation.grid
+    there, back = make_invertible(there) if is_free else (there, invert_evenly(there))
     if is_flat:
-        voxels = voxels[1:, 0].contiguous()
-        grid = type(grid)(grid.shape[1:], grid.voxel_to_world[1:, 1:])
-    return DisplacementField.from_voxels(voxels, grid)
+        there, back = there[:, 1:, 0], back[:, 1:, 0]
+        grid = Grid(grid.shape[1:], grid.voxel_to_world[1:, 1:])
+    displacement = to_world_vectors(there[0], grid)
+    inverse = DisplacementField(to_world_vectors(back[0], grid), grid, DisplacementField(displacement, grid))
+    return DisplacementField(displacement, grid, inverse)
 
 
 def _conclude(
