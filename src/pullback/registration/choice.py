@@ -55,7 +55,7 @@ def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:
     square, which deforms less for the same overlap (``docs/accuracy.md``).
     """
     if name == "lncc":
-        return Choice(name, LNCC(), LNCC(squared=False), why)
+        return Choice(name, LNCC(), LNCC(radius_voxels=1, squared=False), why)
     same: AbstractSimilarity
     same = {"mse": MSE, "ncc": NCC}[name]() if name in ("mse", "ncc") else mutual_information(fixed, moving)
     return Choice(name, same, same, why)
