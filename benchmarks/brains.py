@@ -85,7 +85,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "threads": options.threads,
         "pullback": described(Plan(methods=("none",), linear=None).deformable),
-        "greedy": peers.GREEDY.format(threads=options.threads),
+        "greedy": peers.greedy_command("greedy", options.threads),
         "Dice": "mean over the labels that both images have, labels by nearest neighbour",
         "Jacobian": "central differences of the displacement on the fixed grid, over the fixed image above 0",
         "call s": "images in memory to transforms in memory, fresh process; ours includes start, inverse and evidence, "

@@ -42,10 +42,13 @@ class Job:
         label_volume: Of a 4-D label file, the volume that counts.
         fixed_points, moving_points: Landmarks in pixels, scored afterwards.
         region: File whose voxels above 0 are the region of Jacobian and probe; default: the fixed image above 0.
-        tool: ``pullback``, ``greedy``, ``greedy-affine`` or ``ants:TYPE``.
+        tool: ``pullback``, ``greedy``, ``greedy:OPTIONS``, ``greedy-affine``, ``ants:TYPE``, ``elastix``, ``dipy``,
+            ``dipy:SETTINGS``, ``fireants`` or ``fireants:SETTINGS``.
         aligned: The images are aligned: no initialisation and no linear stage.
         deformable: Whether the deformable stage runs.
         similarity: ``auto`` or the name of one.
+        schedule: What our deformable stage does otherwise than by default: ``levels`` (factor and steps of each),
+            ``window``, ``tolerance``.
         threads: Of the tool.
         mapped: File to write ``fixed_to_moving`` of every voxel of `region` into (.npy).
         digest: Whether the answer holds hashes of the transforms.
@@ -65,6 +68,7 @@ class Job:
     aligned: bool = False
     deformable: bool = True
     similarity: str = "auto"
+    schedule: dict[str, Any] | None = None
     threads: int = 2
     mapped: str | None = None
     digest: bool = False

@@ -1,4 +1,4 @@
-"""Other tools, run in memory as far as they allow: picsl-greedy and antspyx (``pip install -e '.[benchmark]'``).
+"""picsl-greedy and antspyx, run in memory as far as they allow (``pip install -e '.[benchmark]'``).
 
 Nothing of pullback is imported before a tool's peak memory has been read.
 """
@@ -9,28 +9,35 @@ from typing import Any
 
 from jobs import Found, Job, measured
 
-GREEDY = "-d 3 -i fixed moving -m NCC 2x2x2 -n 100x50x10 -wp 0 -V 0 -threads {threads} -o warp"
+GREEDY_OPTIONS = "-m NCC 2x2x2 -n 100x50x10"
+"""What a job of the tool ``greedy`` asks for; ``greedy:OPTIONS`` asks for others."""
+GREEDY_FRAME = "-d 3 -i fixed moving {options} -wp 0 -V 0 -threads {threads} -o warp"
 """Deformable, from the headers' alignment. ``-wp 0`` keeps the warp exact; by default it is rounded to 0.1 voxel."""
 GREEDY_AFFINE = (
     "-d 3 -a -dof 12 -ia-image-centers -i fixed moving -m NCC 2x2x2 -n 100x50x10 -V 0 -threads {threads} -o matrix"
 )
 
 
+def greedy_command(tool: str, threads: int) -> str:
+    """The words of ``greedy`` or ``greedy:OPTIONS``."""
+    return GREEDY_FRAME.format(options=tool.partition(":")[2] or GREEDY_OPTIONS, threads=threads)
+
+
 def run_greedy(job: Job) -> Found:
     """Greedy's deformable registration; the clock covers the call with images in memory."""
     greedy, images = _greedy(), _images(job)
     with measured() as measure:
-        greedy.execute(GREEDY.format(threads=job.threads), **images, warp=None)
+        greedy.execute(greedy_command(job.tool, job.threads), **images, warp=None)
     notes: dict[str, Any] = {"deformable_seconds": measure.seconds}
     inverse = None
     with TemporaryDirectory() as folder:
         path = _write_warp(Path(folder), greedy["warp"])
-        field = _read(path)
-        notes |= _check(job, images, path, field)
+        field = read(path)
+        notes |= _check_greedy(job, images, path, field)
         if job.inverse:
             with measured() as inversion:
                 greedy.execute(f"-d 3 -iw {path} {folder}/inverse.nii.gz -wp 0 -V 0 -threads {job.threads}")
-            inverse = _read(Path(folder) / "inverse.nii.gz")
+            inverse = read(Path(folder) / "inverse.nii.gz")
             notes["inverse_seconds"] = inversion.seconds
     return Found(field, measure, inverse, notes=notes)
 
@@ -50,12 +57,12 @@ def run_greedy_both(job: Job) -> Found:
     greedy, images = _greedy(), _images(job)
     with measured() as measure:
         greedy.execute(GREEDY_AFFINE.format(threads=job.threads), **images, matrix=None)
-        greedy.execute(f"{GREEDY.format(threads=job.threads)} -it matrix", warp=None)
+        greedy.execute(f"{greedy_command(job.tool, job.threads)} -it matrix", warp=None)
     from pullback.transforms import Affine, chain
 
     linear = Affine(greedy["matrix"])
     with TemporaryDirectory() as folder:
-        field = _read(_write_warp(Path(folder), greedy["warp"]))
+        field = read(_write_warp(Path(folder), greedy["warp"]))
     return Found(chain(linear, field), measure, linear=linear)
 
 
@@ -70,7 +77,8 @@ def run_ants(job: Job) -> Found:
             made = ants.registration(fixed, moving, type_of_transform=kind, outprefix=f"{folder}/")
         from pullback.transforms import chain
 
-        return Found(chain(*(_read(path) for path in made["fwdtransforms"])), measure)
+        transform = chain(*(read(path) for path in made["fwdtransforms"]))
+    return Found(transform, measure, notes=check(job, transform, made["warpedmovout"].numpy()))
 
 
 def _greedy() -> Any:
@@ -95,13 +103,32 @@ def _write_warp(folder: Path, warp: Any) -> Path:
     return path
 
 
-def _read(path: str | Path) -> Any:
+def read(path: str | Path) -> Any:
+    """A tool's transform, by our reader."""
     from pullback.io import read_transform
 
     return read_transform(path)
 
 
-def _check(job: Job, images: dict[str, Any], path: Path, field: Any) -> dict[str, Any]:
+def check(job: Job, transform: Any, theirs: Any) -> dict[str, Any]:
+    """Whether we read a tool's transform as the tool does, by its own resampled image ``(I, J, K)``.
+
+    ``check_share`` is how far our resampling is from it, where the image as it was is at 1 (means of differences).
+    """
+    import torch
+
+    from pullback.io import read_image
+    from pullback.transforms import identity, warp
+
+    fixed, moving, theirs = read_image(job.fixed), read_image(job.moving), torch.as_tensor(theirs.copy())
+    gaps = [
+        (warp(moving, by, onto=fixed.grid).tensor[0] - theirs).abs().mean()
+        for by in (transform, identity(fixed.grid.num_dims))
+    ]
+    return {"check_share": float(gaps[0] / gaps[1])}
+
+
+def _check_greedy(job: Job, images: dict[str, Any], path: Path, field: Any) -> dict[str, Any]:
     """Whether we read greedy's warp as greedy does: its own resampled image and labels against ours."""
     import SimpleITK
 

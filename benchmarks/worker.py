@@ -7,6 +7,7 @@ registration is over and before it is scored.
 import json
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,17 @@ def register(job: Job) -> Found:
     if job.tool == "pullback":
         return run_pullback(job)
     import peers
+    import peers_more
 
-    return {"greedy": peers.run_greedy, "greedy-affine": peers.run_greedy_affine}.get(job.tool, peers.run_ants)(job)
+    run_by = {
+        "greedy": peers.run_greedy,
+        "greedy-affine": peers.run_greedy_affine,
+        "ants": peers.run_ants,
+        "elastix": peers_more.run_elastix,
+        "dipy": peers_more.run_dipy,
+        "fireants": peers_more.run_fireants,
+    }
+    return run_by[job.tool.partition(":")[0]](job)
 
 
 def run_pullback(job: Job) -> Found:
@@ -79,9 +89,27 @@ def plan_of(job: Job) -> Any:
         options |= {"methods": ("none",), "linear": None}
     if not job.deformable:
         options |= {"deformable": None}
+    elif job.schedule:
+        options |= {"deformable": deformable_of(job.schedule)}
     if job.similarity != "auto":
         options |= {"similarity": lambda fixed, moving: build(job.similarity, fixed, moving, "asked for")}
     return Plan(**options)
+
+
+def deformable_of(schedule: dict[str, Any]) -> Any:
+    """The default deformable stage with some things changed: ``levels``, ``window`` and ``tolerance``.
+
+    Raises:
+        ValueError: If something else is to be changed.
+    """
+    from pullback.registration import DeformablePlan, Level
+
+    plan, stop = DeformablePlan(), {name: schedule[name] for name in ("window", "tolerance") if name in schedule}
+    unknown = set(schedule) - {"levels", "window", "tolerance"}
+    if unknown:
+        raise ValueError(f"`schedule` has {sorted(unknown)}, but only levels, window and tolerance are known.")
+    levels = [Level(*level) for level in schedule.get("levels", ())] or plan.levels
+    return replace(plan, levels=tuple(levels), stop=replace(plan.stop, **stop))
 
 
 if __name__ == "__main__":
