@@ -102,7 +102,7 @@ def _compare(table: Table, peers: list[str]) -> None:
         both = [(ours[row["pair"]], row) for row in table.rows if row["tool"] == peer and row["pair"] in ours]
         both = [(a, b) for a, b in both if "error" not in b]
         if both:
-            table.remark(_comparison(peer, both))
+            table.remark(comparison(peer, both))
     checks = [row["check_largest_difference"] for row in table.rows if "check_largest_difference" in row]
     if checks:
         gaps = [abs(row["dice_by_greedy"] - row["dice_after"]) for row in table.rows if "dice_by_greedy" in row]
@@ -112,7 +112,8 @@ def _compare(table: Table, peers: list[str]) -> None:
         )
 
 
-def _comparison(peer: str, both: list[tuple[Row, Row]]) -> str:
+def comparison(peer: str, both: list[tuple[Row, Row]]) -> str:
+    """How our rows stand against a peer's on the same pairs, in words."""
     gains = [a["dice_after"] - b["dice_after"] for a, b in both]
     shares = [a["seconds"] / b["seconds"] for a, b in both]
     own, other = [a for a, _ in both], [b for _, b in both]

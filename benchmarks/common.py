@@ -19,7 +19,10 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-PACKAGES = ("pullback", "torch", "numba", "numpy", "scipy", "SimpleITK", "nibabel", "picsl_greedy", "antspyx")
+PACKAGES = (
+    *("pullback", "torch", "numba", "numpy", "scipy", "SimpleITK", "nibabel"),
+    *("picsl_greedy", "antspyx", "itk-elastix", "dipy", "fireants"),
+)
 SIGNIFICANT_DIGITS = 6
 WATCHED = ("OMP_", "GOMP_", "NUMBA_", "MKL_", "ITK_", "PULLBACK_")
 """Environment variables that can change results or times; those that were set are kept with them."""
@@ -70,7 +73,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version_of(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
     }
 
 
@@ -84,7 +87,8 @@ def _cpu_model() -> str:
     return f"{name}, {'AVX-512' if 'avx512f' in flags else 'AVX2' if 'avx2' in flags else platform.machine()}"
 
 
-def _version_of(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The installed version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -92,9 +96,10 @@ def _version_of(package: str) -> str | None:
 
 
 def commit() -> dict[str, Any]:
-    """The commit, and whether code (not results) differs from it."""
+    """The commit, its tree of the package's source, and whether code (not results) differs from it."""
     changed = _git("status", "--porcelain", "--", "src", "pyproject.toml", "benchmarks/*.py")
-    return {"hash": _git("rev-parse", "HEAD") or "unknown", "dirty": bool(changed)}
+    source = _git("rev-parse", "HEAD:src/pullback") or "unknown"
+    return {"hash": _git("rev-parse", "HEAD") or "unknown", "source": source, "dirty": bool(changed)}
 
 
 def _git(*words: str) -> str:
@@ -138,6 +143,8 @@ class Table:
         group: Key of the rows by which mean and spread are taken; None takes all rows together.
         expected: Rows that the whole run would have.
         spread: Whether mean and spread mean anything for these rows.
+        rows: Those of an earlier run that stay.
+        order: Place of each group in the files; rows of one group stay as they came.
     """
 
     def __init__(
@@ -151,10 +158,12 @@ class Table:
         group: str | None = None,
         expected: int | None = None,
         spread: bool = True,
+        rows: Sequence[Row] = (),
+        order: Sequence[str] = (),
     ) -> None:
         self.name, self.title, self.columns, self.folder = name, title, tuple(columns), folder
         self.settings, self.group, self.expected, self.spread = settings, group, expected, spread
-        self.rows: list[Row] = []
+        self.rows, self.order = list(rows), tuple(order)
         self.remarks: list[str] = []
         self.meta = {
             "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -181,6 +190,8 @@ class Table:
     def write(self) -> None:
         """Write both files, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.group and self.order:
+            self.rows.sort(key=lambda row: self.order.index(row[self.group]))
         whole = self.expected is None or len(self.rows) >= self.expected
         meta = {**self.meta, "settings": self.settings, "complete": whole, "remarks": self.remarks}
         lines = ",\n  ".join(json.dumps(row) for row in self.rows)

@@ -48,12 +48,10 @@ def run_elastix(job: Job) -> Found:
     settings["ResampleInterpolator"] = ["FinalLinearInterpolator"]
     parameters.AddParameterMap(settings)
     with measured() as measure:
-        warped, made = itk.elastix_registration_method(
-            fixed, moving, parameter_object=parameters, log_to_console=False
-        )
+        warped, made = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "TransformParameters.0.txt"
-        made.WriteParameterFile(made.GetParameterMap(0), str(path))
+        made.WriteParameterFile(str(path))
         transform = read(path)
     return Found(transform, measure, notes=check(job, transform, itk.array_from_image(warped).T))
 
