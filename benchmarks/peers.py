@@ -120,7 +120,7 @@ def check(job: Job, transform: Any, theirs: Any) -> dict[str, Any]:
     from pullback.io import read_image
     from pullback.transforms import identity, warp
 
-    fixed, moving, theirs = read_image(job.fixed), read_image(job.moving), torch.as_tensor(theirs.copy())
+    fixed, moving, theirs = read_image(job.fixed), read_image(job.moving), torch.as_tensor(theirs)
     gaps = [
         (warp(moving, by, onto=fixed.grid).tensor[0] - theirs).abs().mean()
         for by in (transform, identity(fixed.grid.num_dims))
@@ -145,7 +145,7 @@ def _check_greedy(job: Job, images: dict[str, Any], path: Path, field: Any) -> d
     moving = read_image(job.moving)
     ours = warp(moving, field, onto=field.grid)
     gap = (ours.tensor - _tensor(greedy["resliced"])).abs().max() / moving.tensor.max()
-    notes = {"check_largest_difference": float(gap)}
+    notes = {"check_largest_difference": float(gap), **check(job, field, _tensor(greedy["resliced"])[0])}
     if job.fixed_labels is not None and job.moving_labels is not None:
         fixed, labels = (read_label_file(p, job.label_volume) for p in (job.fixed_labels, job.moving_labels))
         theirs = labels.with_tensor(_tensor(greedy["labels_resliced"]).round().int(), fixed.grid)
