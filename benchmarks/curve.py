@@ -73,8 +73,9 @@ def main() -> None:
     folder, code = data_folder("brains", f"affine-{options.resolution}"), commit()
     tools = [*options.settings, *(peer for peer in options.peers if _is_there(peer))]
     wanted = [(tool, pair) for pair in PAIRS[: options.pairs] for tool in tools]
-    kept = [row for row in kept_rows(options.results / f"{name}.json") if row["tool"] not in options.again]
+    kept = kept_rows(options.results / f"{name}.json")
     done = {(row["tool"], row["pair"]) for row in kept if is_current(row, settings_of(row["tool"]), code)}
+    done = {(tool, pair) for tool, pair in done if tool not in options.again}
     todo = [(tool, pair) for tool, pair in wanted if (tool, " <- ".join(pair)) not in done]
     replaced = {(tool, " <- ".join(pair)) for tool, pair in todo}
     kept = [row for row in kept if (row["tool"], row["pair"]) not in replaced]
@@ -98,7 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=list(PEERS), help="other tools")
     parser.add_argument("--settings", nargs="*", choices=tuple(OURS), default=list(OURS), help="of ours")
     parser.add_argument(
-        "--again", nargs="*", choices=(*OURS, *PEERS), default=[], help="drop the rows of these and make them anew"
+        "--again", nargs="*", choices=(*OURS, *PEERS), default=[], help="make rows of these anew, whatever is there"
     )
     parser.add_argument("--resolution", choices=("1mm", "2mm"), default="1mm", help="2mm: a quick look")
     return parser.parse_args()
