@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.interpolate import BSpline
 from torch import Tensor
 
 from examples import noise, smooth_noise
-from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity, MutualInformation
+from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, MutualInformation
 
 ALL: dict[str, AbstractSimilarity] = {
     "MSE": MSE(),
@@ -15,6 +16,7 @@ ALL: dict[str, AbstractSimilarity] = {
     "squared NCC": NCC(squared=True),
     "LNCC": LNCC(),
     "signed LNCC": LNCC(squared=False, radius_voxels=3),
+    "MIND": MIND(distance_voxels=1),
     "MI": MutualInformation(fixed_range=(-5, 5), warped_range=(-5, 5)),
 }
 every_similarity = pytest.mark.parametrize("similarity", ALL.values(), ids=ALL.keys())
@@ -64,7 +66,7 @@ def test_the_derivative_is_that_of_the_value(similarity):
         torch.testing.assert_close((ahead - behind) / (2 * step), slopes, rtol=0, atol=2e-3 * float(scale))
 
 
-@pytest.mark.parametrize("name", ["MSE", "NCC", "squared NCC", "LNCC", "signed LNCC"])
+@pytest.mark.parametrize("name", ["MSE", "NCC", "squared NCC", "LNCC", "signed LNCC", "MIND"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradcheck_in_float64(name, weighted):
     fixed, warped = noise(1, 2, 3, 4, 5, dtype=torch.float64), noise(1, 2, 3, 4, 5, seed=1, dtype=torch.float64)
@@ -145,7 +147,7 @@ def test_constant_images_give_finite_numbers_and_no_pull(similarity, level, weig
         value, gradient = similarity.value_and_gradient(fixed, warped, weights)
         assert torch.isfinite(value).all()
         assert torch.isfinite(gradient).all()
-        if not isinstance(similarity, MSE):
+        if not isinstance(similarity, MSE | MIND):
             assert abs(value.item()) < 1e-3
 
 
@@ -257,12 +259,59 @@ def test_mutual_information_of_strangers_is_near_zero():
     assert value_of(MutualInformation(num_bins=16), noise(1, 1, 30, 30, 30), noise(1, 1, 30, 30, 30, seed=1)) < 0.01
 
 
+def descriptors_by_numpy(image: np.ndarray, distance: int, sigma: float, noise: float) -> np.ndarray:
+    """Straight from the definition: one filtered volume for each pair of neighbours that are next to each other."""
+    axes, found = range(image.ndim), []
+    neighbours = [sign * distance * np.eye(image.ndim, dtype=int)[axis] for axis in axes for sign in (1, -1)]
+    for number, a in enumerate(neighbours):
+        for b in neighbours[number + 1 :]:
+            if (a + b).any():
+                squares = (np.roll(image, -a, axes) - np.roll(image, -b, axes)) ** 2
+                found.append(ndimage.gaussian_filter(squares, sigma, truncate=3.0))
+    return np.exp(-np.stack(found) / (np.mean(found, axis=0) + noise))
+
+
+@pytest.mark.parametrize(("shape", "num_pairs"), [((20, 21, 22), 12), ((24, 25), 4)])
+def test_mind_is_the_difference_of_self_similarities(shape, num_pairs):
+    fixed, warped, inner = texture(*shape), texture(*shape, seed=1), torch.zeros(1, 1, *shape)
+    inner[(..., *[slice(7, -7)] * len(shape))] = 1
+    theirs, mine = (descriptors_by_numpy(v[0, 0].double().numpy(), 2, 1.0, 0.01) for v in (fixed, warped))
+    assert len(theirs) == num_pairs
+    expected = -((theirs - mine) ** 2).mean(axis=0)[tuple([slice(7, -7)] * len(shape))].mean()
+    weights = torch.full_like(inner, 1e-6) + inner  # what lies outside is known, but does not count
+    value = value_of(MIND(distance_voxels=2, sigma_voxels=1.0, noise=0.01), fixed, warped, weights)
+    assert value == pytest.approx(expected, rel=5e-3)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 50.0), (3.0, 0.0), (-1.0, 0.0), (-0.2, 7.0)])
+def test_mind_is_blind_to_linear_changes_and_inversion(scale, shift):
+    fixed, warped = texture(12, 13, 14), texture(12, 13, 14, seed=1) + texture(12, 13, 14)
+    similarity = MIND(noise=1e-7)
+    value = value_of(similarity, fixed, warped)
+    assert value < -0.01
+    assert value_of(similarity, fixed, scale * warped + shift) == pytest.approx(value, rel=2e-3)
+    assert value_of(similarity, scale * fixed + shift, warped) == pytest.approx(value, rel=2e-3)
+    assert value_of(similarity, fixed, scale * fixed + shift) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("change", [torch.exp, torch.tanh, lambda x: -torch.exp(x / 2)])
+@pytest.mark.parametrize("shape", [(14, 15, 16), (30, 31)])
+def test_mind_finds_the_match_under_any_monotone_change_of_contrast(change, shape):
+    fixed = texture(*shape)
+    best = value_of(MIND(distance_voxels=1), fixed, change(fixed))
+    for axis in range(2, fixed.ndim):
+        assert best > 0.7 * value_of(MIND(distance_voxels=1), fixed, change(fixed.roll(1, axis)))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: LNCC(radius_voxels=0), "at least 1 voxel"),
         (lambda: LNCC(noise=0.0), "above zero"),
         (lambda: MutualInformation(num_bins=4), "at least 5"),
+        (lambda: MIND(distance_voxels=0), "at least 1 voxel"),
+        (lambda: MIND(sigma_voxels=0.0), "above zero"),
+        (lambda: MIND(noise=0.0), "above zero"),
     ],
 )
 def test_settings_without_meaning_are_refused(build, message):

@@ -3,8 +3,9 @@
 from pullback.similarity.abstract import AbstractSimilarity
 from pullback.similarity.channels import WeightedChannels
 from pullback.similarity.lncc import LNCC
+from pullback.similarity.mind import MIND
 from pullback.similarity.mse import MSE
 from pullback.similarity.mutual_information import MutualInformation
 from pullback.similarity.ncc import NCC
 
-__all__ = ["LNCC", "MSE", "NCC", "AbstractSimilarity", "MutualInformation", "WeightedChannels"]
+__all__ = ["LNCC", "MIND", "MSE", "NCC", "AbstractSimilarity", "MutualInformation", "WeightedChannels"]
