@@ -23,6 +23,35 @@ LARGEST_STRETCH, LARGEST_SHEAR = 1.6, 0.3
 """How far a linear map may stretch in all, and shear at each level: bodies of one species do not differ more."""
 
 
+@dataclass(frozen=True)
+class Restraint:
+    r"""What holds a linear map A near another, B, where images say too little to let it go.
+
+    $\lambda\,\frac{1}{r^2}\,\overline{|A x - B x|^2}$, the mean over the ball of radius r around a centre c, which is
+    $|(A - B) c|^2 + \frac{r^2}{5} \|L\|^2$ with L the linear part of A - B.
+
+    Attributes:
+        anchor: World matrix B, ``(4, 4)``.
+        centre: World point c of the fixed image, ``(3,)``.
+        radius_mm: r.
+        weight: $\lambda$, in units of the similarity: what it costs to move everything by r.
+    """
+
+    anchor: np.ndarray
+    centre: np.ndarray
+    radius_mm: float
+    weight: float
+
+    def energy_and_gradient(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """The energy of a world matrix, and its derivative by the upper ``(3, 4)``."""
+        difference, scale = (matrix - self.anchor)[:3], self.weight / self.radius_mm**2
+        moved, inertia = difference @ np.append(self.centre, 1.0), self.radius_mm**2 / 5
+        energy = float(moved @ moved + inertia * (difference[:, :3] ** 2).sum())
+        by_matrix = np.outer(moved, np.append(self.centre, 1.0))
+        by_matrix[:, :3] += inertia * difference[:, :3]
+        return scale * energy, 2 * scale * by_matrix
+
+
 class Comparison:
     """The similarity of two volumes at one resolution as a function of a world matrix, with its derivative.
 
@@ -31,12 +60,19 @@ class Comparison:
         similarity: What to maximise.
         ignores_view: Take voxels beyond the moving field of view for background even if the image has none; a robust
             rule for far starts, where small overlaps would otherwise look good.
+        restraint: Its energy is taken off the similarity.
     """
 
     def __init__(
-        self, fixed: Volume, moving: Volume, similarity: AbstractSimilarity, *, ignores_view: bool = False
+        self,
+        fixed: Volume,
+        moving: Volume,
+        similarity: AbstractSimilarity,
+        *,
+        ignores_view: bool = False,
+        restraint: Restraint | None = None,
     ) -> None:
-        self.fixed, self.moving, self.similarity = fixed, moving, similarity
+        self.fixed, self.moving, self.similarity, self.restraint = fixed, moving, similarity, restraint
         self._still = torch.zeros(1, 3, *fixed.grid.shape)
         needs_valid = moving.weights is not None or not (moving.has_background or ignores_view)
         ones = torch.ones_like(moving.tensor[:, :1]) if moving.weights is None else moving.weights
@@ -60,7 +96,8 @@ class Comparison:
         warped, weights = self.warp(matrix)
         if self._is_empty(weights):
             return -np.inf
-        return float(self.similarity.value_and_gradient(self.fixed.tensor, warped, weights)[0][0])
+        value = float(self.similarity.value_and_gradient(self.fixed.tensor, warped, weights)[0][0])
+        return value if self.restraint is None else value - self.restraint.energy_and_gradient(matrix)[0]
 
     def value_and_gradient(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """Similarity and its derivative by the upper ``(3, 4)`` of the world matrix."""
@@ -73,7 +110,11 @@ class Comparison:
             functional.affine_derivative(self.moving.tensor[:, c : c + 1], voxel_map[:3], slope[:, c : c + 1])
             for c in range(slope.shape[1])
         )
-        return float(values[0]), self._to_voxel[:3, :3].T @ by_voxel_map @ self._to_world.T
+        value, by_matrix = float(values[0]), self._to_voxel[:3, :3].T @ by_voxel_map @ self._to_world.T
+        if self.restraint is None:
+            return value, by_matrix
+        energy, pull = self.restraint.energy_and_gradient(matrix)
+        return value - energy, by_matrix - pull
 
     def _is_empty(self, weights: Tensor | None) -> bool:
         return weights is not None and float(weights.sum()) < SMALLEST_OVERLAP * self._full_weight
