@@ -179,10 +179,10 @@ def hippocampus(options: argparse.Namespace) -> Study:
 
 
 def prostate(options: argparse.Namespace) -> Study:
-    """MR onto ultrasound of one patient, by mutual information and as chosen; gland Dice."""
+    """MR onto ultrasound of one patient, by mutual information, self-similarities and as chosen; gland Dice."""
     folder = data_folder("prostate")
     jobs = []
-    for similarity in ("mi", "auto"):
+    for similarity in ("mi", "mind", "auto"):
         for path in sorted((folder / "mr-images").iterdir()):
             fixed, moving = (
                 {

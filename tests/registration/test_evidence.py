@@ -8,10 +8,11 @@ import torch
 from scipy import ndimage
 
 import phantoms
-from examples import noise
+from examples import noise, smooth_noise
 from pullback.data import Image
 from pullback.metrics import Consistency, JacobianSummary
 from pullback.registration.verdict import Evidence, judge
+from pullback.space import Grid
 from pullback.transforms import Affine
 
 SOUND = Evidence(
@@ -39,6 +40,22 @@ def test_noise_is_not_called_good():
 
 def test_unrelated_objects_are_not_called_good():
     assert phantoms.register(phantoms.head(), blobs(1), model="affine").verdict.value != "good"
+
+
+def test_where_no_pose_is_clear_the_map_is_held_in_the_middle_and_doubted():
+    fixed, moving = (
+        Image(
+            smooth_noise(1, *shape, sigma=3.0, seed=seed) + 2, Grid.from_spacing(shape, 2.0, origin=(10.0 * seed, 5.0))
+        )
+        for seed, shape in ((1, (44, 48)), (2, (50, 46)))
+    )
+    found = phantoms.register(fixed, moving, model="rigid")
+    assert found.result.similarity.name == "mind"
+    assert "clear pose" in found.result.similarity.why
+    assert found.verdict.value == "doubtful"
+    assert "held" in found.verdict.reasons[0]
+    middle = fixed.grid.centre[None]
+    assert torch.linalg.vector_norm(found.fixed_to_moving(middle) - moving.grid.centre) < 20  # of 88 by 96 mm
 
 
 @pytest.mark.parametrize(("axis", "model"), [(0, "rigid"), (1, "rigid"), (2, "deformable")])
@@ -78,6 +95,7 @@ def test_sound_evidence_is_good():
         ({"gain": -0.01}, "doubtful", "agree less"),
         ({"jacobian": JacobianSummary(-0.1, 2.0, 3, 0.01, 0.1)}, "doubtful", "folds in 3 voxels"),
         ({"jacobian": JacobianSummary(-0.1, 2.0, 300, 2.0, 0.1)}, "failed", "folds in 2.00 %"),
+        ({"is_held": True}, "doubtful", "no pose is clear"),
         ({"dependence": 0.4}, "doubtful", "say little about each other"),
         ({"consistency": Consistency(0.5, 1, 0.5, 1)}, "doubtful", "inverse misses"),
     ],

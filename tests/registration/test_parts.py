@@ -7,7 +7,7 @@ import torch
 import phantoms
 from pullback.data import Image, Pair
 from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, register
-from pullback.registration.linear import KINDS, Comparison, Frame, optimise
+from pullback.registration.linear import KINDS, Comparison, Frame, Restraint, optimise
 from pullback.registration.schedule import fitting_levels
 from pullback.registration.volume import prepare
 from pullback.regularity import Bending, Diffusion, Gaussian
@@ -46,6 +46,23 @@ def test_rigid_frames_keep_angles(kind: str):
     gram = linear.T @ linear
     np.testing.assert_allclose(gram, gram[0, 0] * np.eye(3), atol=1e-12)
     assert kind == "similarity" or gram[0, 0] == pytest.approx(1.0)
+
+
+def test_a_restraint_is_the_mean_squared_distance_over_a_ball():
+    centre, radius, random = np.array([5.0, -7, 3]), 40.0, np.random.default_rng(0)
+    restraint = Restraint(START, centre, radius, 0.3)
+    assert restraint.energy_and_gradient(START)[0] == 0
+    moved = START.copy()
+    moved[:3, 3] += [0, radius, 0]
+    assert restraint.energy_and_gradient(moved)[0] == pytest.approx(0.3)
+    matrix, direction = START.copy(), random.normal(size=(3, 4)) * [0.1, 0.1, 0.1, 5]
+    matrix[:3] += direction
+    points = random.normal(size=(200_000, 3))
+    points *= radius * random.random((len(points), 1)) ** (1 / 3) / np.linalg.norm(points, axis=1, keepdims=True)
+    gaps = (points + centre) @ direction[:, :3].T + direction[:, 3]
+    energy, gradient = restraint.energy_and_gradient(matrix)
+    assert energy == pytest.approx(0.3 / radius**2 * (gaps**2).sum(axis=1).mean(), rel=0.02)
+    assert (gradient * direction).sum() == pytest.approx(2 * energy)  # the energy is a square
 
 
 @pytest.mark.parametrize("similarity", [MSE(), NCC()], ids=["mse", "ncc"])

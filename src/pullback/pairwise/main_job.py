@@ -139,7 +139,7 @@ def register(
             axes with all flips), ``search`` (over rotations), ``none`` (the identity; with ``deformable`` the affine is
             left out), a linear transform or the file of one; several compete. Default: all of header, centre, moments
             and search compete.
-        similarity: ``mse``, ``ncc``, ``lncc``, ``mi``, or ``auto``: by the relation of the intensities.
+        similarity: ``mse``, ``ncc``, ``lncc``, ``mi``, ``mind``, or ``auto``: by the relation of the intensities.
         preset: ``brain`` (default), ``fast`` (stops at half resolution) or ``fine`` (more steps at full resolution).
         smoothness: Factor of the widths of smoothing of the deformation; larger is smoother.
         fixed_mask, moving_mask: Voxels to compare, on the grid of their image.

@@ -16,7 +16,7 @@ from pullback.transforms import AbstractLinear, AbstractTransform
 
 MODELS = ("rigid", "similarity", "affine", "deformable")
 INITIALS = ("none", "header", "centre", "moments", "search")
-SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi")
+SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi", "mind")
 
 PRESETS: dict[str, tuple[Level, ...]] = {
     "brain": (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15)),

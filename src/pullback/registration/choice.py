@@ -9,20 +9,33 @@ import torch
 from pullback import functional
 from pullback.registration.linear import Comparison
 from pullback.registration.volume import Volume
-from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity, MutualInformation, WeightedChannels
+from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, MutualInformation, WeightedChannels
 
 SAME_CONTRAST = 0.3
 """Correlation inside the overlap above which two images count as of one contrast."""
 
+ACROSS_CONTRASTS = ("mi", "mind")
+"""Similarities for two contrasts; where to start is searched by mutual information for all of them."""
+
 
 @dataclass(frozen=True)
 class Choice:
-    """A similarity for the deformable stage, its partner for the linear stage, and the reason for it."""
+    """A similarity for the deformable stage, its partner for the linear stage, and the reason for it.
+
+    Attributes:
+        name: Its word.
+        similarity: For the deformable stage.
+        linear: For the linear stage.
+        why: The reason, in words.
+        restraint: What it costs the linear map to move everything by the object's radius, away from its start
+            (see :class:`pullback.registration.linear.Restraint`); 0 where the images may decide alone.
+    """
 
     name: str
     similarity: AbstractSimilarity
     linear: AbstractSimilarity
     why: str
+    restraint: float = 0.0
 
 
 def mutual_information(fixed: Volume, moving: Volume) -> MutualInformation:
@@ -49,15 +62,15 @@ def correlation_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> flo
 
 
 def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:
-    """The similarity of a name for a pair: ``mse``, ``ncc``, ``lncc`` or ``mi``.
+    """The similarity of a name for a pair: ``mse``, ``ncc``, ``lncc``, ``mi`` or ``mind``.
 
     The linear stage takes the local correlation with its sign, which draws harder; the deformable stage takes its
     square, which deforms less for the same overlap (``docs/accuracy.md``).
     """
     if name == "lncc":
         return Choice(name, LNCC(), LNCC(radius_voxels=1, squared=False), why)
-    same: AbstractSimilarity
-    same = {"mse": MSE, "ncc": NCC}[name]() if name in ("mse", "ncc") else mutual_information(fixed, moving)
+    plain: dict[str, type[AbstractSimilarity]] = {"mse": MSE, "ncc": NCC, "mind": MIND}
+    same = plain[name]() if name in plain else mutual_information(fixed, moving)
     return Choice(name, same, same, why)
 
 

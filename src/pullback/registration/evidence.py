@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pullback import functional
-from pullback.registration.choice import Choice
+from pullback.registration.choice import ACROSS_CONTRASTS, Choice, mutual_information
 from pullback.registration.initialisation import (
     ELSEWHERE_DEGREES,
     Candidate,
@@ -89,7 +89,9 @@ def margin_over_rivals(fixed: Volume, moving: Volume, choice: Choice, matrix: np
         matrix: World matrix ``(4, 4)`` of the result.
     """
     own = Candidate("result", matrix)
-    similarities = {"coarse": choice.similarity, "fine": choice.similarity} if choice.name == "mi" else {}
-    found = initialise(fixed, moving, given=(own,), clear_margin=0.0, **similarities)
+    judge = None
+    if choice.name in ACROSS_CONTRASTS:
+        judge = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
+    found = initialise(fixed, moving, given=(own,), clear_margin=0.0, coarse=judge, fine=judge)
     mine = [c for c in found.candidates if turn_degrees(c.matrix, matrix) <= ELSEWHERE_DEGREES]
     return margin_of(mine[0], found.candidates) if mine else -1.0

@@ -21,7 +21,8 @@ METHODS = ("none", "header", "centre", "moments", "search")
 OBJECT_VOXELS = 20
 """Length of the fixed object at the coarse resolution, in voxels."""
 NUM_ROTATIONS = 300
-UPRIGHT_NAMES = ("header", "middles of the fields of view", "centre of mass")
+MIDDLES = "middles of the fields of view"
+UPRIGHT_NAMES = ("header", MIDDLES, "centre of mass")
 """Starts that trust the headers' orientation; they are always refined, and preferred when no other wins clearly."""
 NUM_RIGID, NUM_AFFINE = 12, 5
 """Candidates improved as rigid maps, and of these as affine maps."""
@@ -134,6 +135,13 @@ def initialise(
     return Initialisation(*_pick(chosen, clear_margin))
 
 
+def middles(fixed: Volume, moving: Volume) -> Candidate:
+    """The start that brings the middles of the two fields of view together, unturned."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = moving.grid.centre.numpy() - fixed.grid.centre.numpy()
+    return Candidate(MIDDLES, matrix)
+
+
 def _pick(refined: list[Candidate], clear_margin: float) -> tuple[Candidate, tuple[Candidate, ...]]:
     """The best candidate, and all, best first; in doubt the best of those that agree with the headers' orientation."""
     ordered = sorted(refined, key=lambda c: -c.score)
@@ -175,9 +183,7 @@ def _candidates(fixed: Volume, moving: Volume, methods: tuple[str, ...]) -> list
     found = []
     if "header" in methods:
         found.append(Candidate("header", np.eye(4)))
-        middle = np.eye(4)
-        middle[:3, 3] = moving.grid.centre.numpy() - fixed.grid.centre.numpy()
-        found.append(Candidate("middles of the fields of view", middle))
+        found.append(middles(fixed, moving))
     if "centre" in methods:
         found.append(Candidate("centre of mass", about_centres(np.eye(3))))
     if "moments" in methods:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,15 @@ from torch import Tensor
 
 from pullback.data import Pair
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.choice import SAME_CONTRAST, Choice, build, correlation_inside, weigh
+from pullback.registration.choice import (
+    ACROSS_CONTRASTS,
+    SAME_CONTRAST,
+    Choice,
+    build,
+    correlation_inside,
+    mutual_information,
+    weigh,
+)
 from pullback.registration.deformable import Deformation, deform
 from pullback.registration.evidence import (
     View,
@@ -28,8 +36,9 @@ from pullback.registration.initialisation import (
     factors_for,
     geometry_of,
     initialise,
+    middles,
 )
-from pullback.registration.linear import Comparison, Frame, optimise
+from pullback.registration.linear import Comparison, Frame, Restraint, optimise
 from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
@@ -59,6 +68,8 @@ USEFUL_OVERLAP = 0.25
 """Overlap of the objects by headers from which "before" means the headers' alignment."""
 SURE_CORRELATION = 0.6
 """Correlation inside the overlap from which a start by local correlation needs no second opinion."""
+RESTRAINT = 0.15
+"""Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
 
 
 @dataclass
@@ -140,18 +151,42 @@ def _start(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
     if "none" in plan.methods:
         matrix = plan.given[0].matrix if plan.given else np.eye(4)
         return None, wanted or _choose(work, matrix), matrix
-    if wanted is not None and wanted.name == "mi":
-        found = _search(work, wanted)
+    if wanted is not None and wanted.name in ACROSS_CONTRASTS:
+        found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""))
+        if wanted.name == "mind" and _may_hold(work) and found.margin < CLEAR_MARGIN_ACROSS_CONTRASTS:
+            return _hold(work, wanted.why)
         return found, wanted, found.chosen.matrix
     found = _search(work, None)
     correlation = _correlation(work, found)
     if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
         other = _search(work, _build(work, "mi", ""))
-        if abs(_correlation(work, other)) > abs(correlation) or (
-            abs(correlation) < SAME_CONTRAST and other.margin > found.margin
+        is_clear, other_is_clear = found.margin >= CLEAR_MARGIN, other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
+        if _may_hold(work) and correlation < SURE_CORRELATION and not is_clear and not other_is_clear:
+            why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
+            return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
+        if (
+            abs(_correlation(work, other)) > abs(correlation)
+            or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
+            or (other_is_clear and not is_clear)
         ):
             found = other
     return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _may_hold(work: _Work) -> bool:
+    """Whether a search may be overruled: nobody named other starts, and the objects have no outlines to tell by."""
+    has_outline = work.fixed.has_background and work.moving.has_background
+    return not has_outline and "search" in work.plan.methods and not work.plan.given
+
+
+def _hold(work: _Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:
+    """Where no pose is clear: stay near the one in which whoever pointed the scanner had the object in the middle.
+
+    A constant background is then where nothing was seen, such as around an ultrasound's fan.
+    """
+    start = middles(work.fixed, work.moving)
+    work.fixed, work.moving = work.fixed.without_background(), work.moving.without_background()
+    return Initialisation(start, (start,)), replace(_build(work, "mind", why), restraint=RESTRAINT), start.matrix
 
 
 def _search(work: _Work, choice: Choice | None) -> Initialisation:
@@ -196,6 +231,7 @@ def _at(work: _Work, object_voxels: int) -> tuple[Volume, Volume]:
 def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
     plan = work.plan.linear
     centre, _, radius = geometry_of(work.fixed)
+    restraint = Restraint(matrix, centre, radius, choice.restraint) if choice.restraint else None
     previous = None
     for number, object_voxels in enumerate(plan.object_voxels):
         fixed, moving = _at(work, object_voxels)
@@ -205,7 +241,7 @@ def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
         done = number / len(plan.object_voxels)
         frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
         matrix, _, values = optimise(
-            Comparison(fixed, moving, choice.linear),
+            Comparison(fixed, moving, choice.linear, restraint=restraint),
             frame,
             max_steps=plan.max_steps,
             on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
@@ -296,14 +332,21 @@ def _conclude(
         view = look_through(fixed, moving, forward)
         values.append(similarity_through(fixed, view, choice.similarity))
     grid, region = flat_grid(work.fixed), _in_image(work.fixed)
+    has_outline = work.fixed.has_background and work.moving.has_background
     jacobian = summarise_jacobian(forward.jacobian_determinant(grid), region)
     consistency = inverse_consistency(forward, backward, grid, region)
-    if initialisation is not None and "search" in work.plan.methods:
+    dependence = None
+    if choice.name in ACROSS_CONTRASTS and not has_outline:
+        seen = look_through(fixed, moving, linear)
+        measure = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
+        dependence = similarity_through(fixed, seen, measure)
+    if choice.restraint:
+        margin = 0.0
+    elif initialisation is not None and "search" in work.plan.methods:
         margin = initialisation.margin
     else:
         lifted = _lift(linear.matrix.numpy(), work.fixed.is_flat)
         margin = margin_over_rivals(work.fixed, work.moving, choice, lifted)
-    has_outline = work.fixed.has_background and work.moving.has_background
     evidence = Evidence(
         margin=margin,
         scales=tuple(float(s) for s in Affine(linear.matrix).decompose().scaling),
@@ -312,7 +355,8 @@ def _conclude(
         gain=values[-1] - values[0],
         jacobian=jacobian,
         consistency=consistency,
-        dependence=values[1] if choice.name == "mi" and not has_outline else None,
+        dependence=dependence,
+        is_held=choice.restraint > 0,
     )
     return RegistrationResult(
         fixed_to_moving=forward,

@@ -49,6 +49,7 @@ class Evidence:
         consistency: There and back.
         dependence: Mutual information after the linear part, in nats, where nothing but it speaks for the pose: two
             contrasts, and no outline; else None.
+        is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
     """
 
     margin: float
@@ -59,6 +60,7 @@ class Evidence:
     jacobian: JacobianSummary
     consistency: Consistency
     dependence: float | None = None
+    is_held: bool = False
 
     @property
     def largest_stretch(self) -> float:
@@ -91,6 +93,8 @@ def _failures(e: Evidence) -> Iterator[str]:
 
 
 def _doubts(e: Evidence) -> Iterator[str]:
+    if e.is_held:
+        yield "no pose is clear, so the map was held near the one with the middles of the fields of view together"
     if 0 <= e.margin < PLAUSIBLE_MARGIN:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
     if HOPELESS_MARGIN <= e.margin < 0:

@@ -73,6 +73,13 @@ class Volume:
             weights=None if weights is None else _crop_or_pad(weights, start, stop),
         )
 
+    def without_background(self) -> "Volume":
+        """A copy in which the constant background is unknown, such as what lies outside an ultrasound's fan."""
+        if not self.has_background:
+            return self
+        seen = self.foreground[None, None].to(torch.float32)
+        return replace(self, weights=seen if self.weights is None else self.weights * seen, has_background=False)
+
     def spacing_mm(self) -> np.ndarray:
         """Spacing along the three axes; infinite along the first of a flat volume, so that it is never divided."""
         spacing = self.grid.spacing_mm.numpy().copy()

@@ -26,9 +26,9 @@ class MIND(AbstractSimilarity):
     M_p = \exp\left(-\frac{D_p}{\epsilon + \mathrm{mean}_q D_q}\right)$
 
     and the value is $-\frac{1}{\sum w} \sum_x w(x)\,\mathrm{mean}_p (M_p^f - M_p^w)^2$. Descriptors do not change when
-    intensities are scaled, shifted or inverted, and hardly when they change slowly in space or by a smooth curve: images
-    of two contrasts agree where their edges and textures run alike. They do change when an image is turned; so here they are computed
-    on the warped image at each step, and the derivative is exact.
+    intensities are scaled, shifted or inverted, and hardly when they change slowly in space or by a smooth curve:
+    images of two contrasts agree where their edges and textures run alike. They do change when an image is turned; so
+    here they are computed on the warped image at each step, and the derivative is exact.
 
     A window takes the voxels of weight above 0 alone.
 
