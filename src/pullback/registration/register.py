@@ -68,6 +68,9 @@ USEFUL_OVERLAP = 0.25
 """Overlap of the objects by headers from which "before" means the headers' alignment."""
 SURE_CORRELATION = 0.6
 """Correlation inside the overlap from which a start by local correlation needs no second opinion."""
+CERTAIN_CORRELATION = 0.8
+"""Correlation from which a pose is believed although others fit nearly as well. Wrong poses of two contrasts reach
+0.76 (``docs/accuracy.md``)."""
 RESTRAINT = 0.15
 """Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
 
@@ -161,7 +164,7 @@ def _start(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
     if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
         other = _search(work, _build(work, "mi", ""))
         is_clear, other_is_clear = found.margin >= CLEAR_MARGIN, other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
-        if _may_hold(work) and correlation < SURE_CORRELATION and not is_clear and not other_is_clear:
+        if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
             why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
             return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
         if (
