@@ -68,7 +68,7 @@ def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:
     square, which deforms less for the same overlap (``docs/accuracy.md``).
     """
     if name == "lncc":
-        return Choice(name, LNCC(), LNCC(radius_voxels=1, squared=False), why)
+        return Choice(name, LNCC(), LNCC(radius_voxels=1, noise=3e-3, squared=False), why)
     plain: dict[str, type[AbstractSimilarity]] = {"mse": MSE, "ncc": NCC, "mind": MIND}
     same = plain[name]() if name in plain else mutual_information(fixed, moving)
     return Choice(name, same, same, why)
