@@ -4,7 +4,8 @@ Synthetic transforms in five geometries, 2-D and 3-D: files that we write are us
 files that the tool writes are read by us. Compared are points (mm) and a resampled image (% of its range of
 intensities). The checks of each family of formats stand in ``formats_*.py`` beside this file, each a module with a
 tuple ``CHECKS``. The table is also written to ``docs/interoperability.md``. Tools that are not installed are left out,
-and the table says so.
+and the table says so. Each tool runs in a process of its own: with several builds of ITK in one, greedy's finds no
+reader of images.
 """
 
 import argparse
@@ -14,7 +15,11 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 
 from common import HERE, REPOSITORY, Column, Row, Table, parser_of
@@ -52,7 +57,6 @@ cannot hold is refused; what a file does not say is asked for.
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    use_threads(options.threads)
     checks = [check for check in all_checks() if not options.only or check.format in options.only]
     installed = [check for check in checks if version_of(check.package)]
     table = Table(
@@ -64,8 +68,8 @@ def main() -> None:
         expected=len(installed),
         spread=False,
     )
-    for check in installed:
-        table.add(row_of(check))
+    for row in rows_of(installed, options.threads):
+        table.add(row)
     for package in sorted({check.package for check in checks} - {check.package for check in installed}):
         table.remark(f"{package} is not installed: its checks were left out.")
     too_far = [row for row in table.rows if not is_close(row)]
@@ -88,6 +92,13 @@ def all_checks() -> list[Check]:
     """The checks of all modules ``formats_*.py`` beside this one."""
     names = sorted(path.stem for path in HERE.glob("formats_*.py"))
     return [check for name in names for check in importlib.import_module(name).CHECKS]
+
+
+def rows_of(checks: list[Check], threads: int) -> Iterator[Row]:
+    """The rows of checks, those of one tool in one fresh process."""
+    for _, same in groupby(checks, key=lambda check: check.package):
+        with ProcessPoolExecutor(1, get_context("spawn"), use_threads, (threads,)) as process:
+            yield from process.map(row_of, same)
 
 
 def row_of(check: Check) -> Row:

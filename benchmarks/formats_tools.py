@@ -32,7 +32,7 @@ from format_cases import (
 )
 from pullback.io import read_transform, write_image, write_transform
 from pullback.space import Grid
-from pullback.transforms import AbstractTransform, Affine
+from pullback.transforms import AbstractTransform, Affine, BSpline, StationaryVelocity
 
 Make = Callable[[Geometry], AbstractTransform]
 
@@ -214,8 +214,25 @@ def _write_vtk(path: Path, points: np.ndarray) -> None:
 def niftyreg_uses(geometry: Geometry, folder: Path, *, make: Make, suffix: str, kind: str | None = None) -> Difference:
     """A file of ours: reg_transform says where it takes voxels, reg_resample makes an image."""
     transform, path = make(geometry), folder / f"a{suffix}"
-    write_transform(path, transform, format="niftyreg", kind=kind)
+    write_transform(path, transform, fixed=geometry.fixed, format="niftyreg", kind=kind)
     return _by_niftyreg(geometry, folder, transform, path)
+
+
+def velocity_of(geometry: Geometry) -> StationaryVelocity:
+    """A smooth velocity on the fixed grid."""
+    field = field_of(geometry)
+    return StationaryVelocity(field.displacement, field.grid, num_steps=6)
+
+
+def control_points_of(geometry: Geometry) -> BSpline:
+    """A cubic B-spline with a node at every fourth voxel, and two before the fixed image and beyond it."""
+    fixed, step = geometry.fixed, 4
+    matrix = fixed.voxel_to_world.clone()
+    matrix[:-1, :-1] *= step
+    stop = [-(-(n - 1) // step) + 3 for n in fixed.shape]
+    grid = Grid(fixed.shape, matrix).crop([-2] * fixed.num_dims, stop)
+    steps = field_of(geometry).displacement_on(grid)
+    return BSpline(steps.to(torch.float64), grid)
 
 
 def niftyreg_makes(geometry: Geometry, folder: Path, *, options: tuple[str, ...], result: str = "-cpp") -> Difference:
@@ -342,6 +359,8 @@ def _niftyreg() -> list[Check]:
         "matrix .txt": {"make": affine_of, "suffix": ".txt"},
         "deformation .nii.gz": {"make": field_of, "suffix": ".nii.gz", "kind": "deformation"},
         "displacement .nii.gz": {"make": field_of, "suffix": ".nii.gz", "kind": "displacement"},
+        "velocity .nii.gz": {"make": velocity_of, "suffix": ".nii.gz", "kind": "velocity"},
+        "control points .nii.gz": {"make": control_points_of, "suffix": ".nii.gz", "kind": "control-points"},
     }
     makes = {
         "control points": {"options": ()},

@@ -287,6 +287,56 @@ def test_niftyreg_refuses_what_it_cannot_say(tmp_path):
         read_transform(tmp_path / "b.nii")
 
 
+@pytest.mark.parametrize("grid", ["oblique", "LAS", "2-D"])
+def test_velocities_return_as_velocities(tmp_path, grid):
+    velocity = StationaryVelocity(field_on(GRIDS[grid], largest=0.2).displacement, GRIDS[grid], num_steps=5)
+    path = tmp_path / "a.nii.gz"
+    write_transform(path, velocity, fixed=GRIDS[grid], format="niftyreg", kind="velocity")
+    again = read_transform(path)
+    assert isinstance(again, StationaryVelocity)
+    assert again.num_steps == 5
+    assert largest_gap(again, velocity, GRIDS[grid].centres()) < 1e-4
+
+
+def splined(fixed, step=2, *, before=1, beyond=3):
+    """A cubic spline with a node at the first voxel, and some before it and beyond the last."""
+    matrix = fixed.voxel_to_world.clone()
+    matrix[:-1, :-1] *= step
+    shape = tuple(-(-(n - 1) // step) + before + beyond for n in fixed.shape)
+    lattice = Grid(shape, matrix).crop([-before] * fixed.num_dims, [n - before for n in shape])
+    return BSpline(smooth_noise(fixed.num_dims, *shape, largest=1.0, sigma=1).double(), lattice)
+
+
+@pytest.mark.parametrize("grid", ["oblique", "LAS", "sheared", "2-D"])
+@pytest.mark.parametrize(("before", "beyond"), [(1, 2), (3, 4)])
+def test_control_points_return(tmp_path, grid, before, beyond):
+    fixed, path = GRIDS[grid], tmp_path / "a.nii.gz"
+    spline = splined(fixed, before=before, beyond=beyond)
+    written = write_transform(path, spline, fixed=fixed, format="niftyreg", kind="control-points")
+    again = read_transform(path)
+    assert isinstance(again, BSpline)
+    assert written.notes == ()
+    assert largest_gap(again, spline, inner_points(fixed, margin=0.1)) < 1e-4
+
+
+def test_velocities_and_control_points_that_niftyreg_cannot_hold(tmp_path):
+    fixed, path = GRIDS["RAS"], tmp_path / "a.nii"
+    words = {"format": "niftyreg", "fixed": fixed}
+    with pytest.raises(ValueError, match="stationary velocity"):
+        write_transform(path, field_on(fixed), kind="velocity", **words)
+    with pytest.raises(ValueError, match="voxels of the fixed image"):
+        write_transform(path, StationaryVelocity(torch.zeros(3, 5, 5, 5), Grid.from_spacing((5, 5, 5), 1.0)),
+                        kind="velocity", **words)  # fmt: skip
+    with pytest.raises(ValueError, match="cubic B-spline"):
+        write_transform(path, affine(), kind="control-points", **words)
+    with pytest.raises(ValueError, match="--fixed"):
+        write_transform(path, splined(fixed), format="niftyreg", kind="control-points")
+    for spline in (splined(fixed, before=0, beyond=4), splined(fixed, beyond=1), splined(GRIDS["LAS"])):
+        with pytest.raises(ValueError, match="one step before"):
+            write_transform(path, spline, kind="control-points", **words)
+    assert not path.exists()
+
+
 # FreeSurfer ----------------------------------------------------------------------------------------------------------
 
 

@@ -37,10 +37,10 @@ def damaged(path: Path) -> Iterator[None]:
 
 
 def read_hdf5(path: Path) -> list[Record]:
-    """Read ``.h5``: one transform, or a composite without composites in it.
+    """Read ``.h5``: one transform, or a composite, also of composites.
 
     Raises:
-        ValueError: If the file is damaged or nested.
+        ValueError: If the file is damaged.
     """
     with damaged(path), h5py.File(path, "r") as file:
         groups = sorted(file[GROUP].items(), key=lambda item: int(item[0]))
@@ -65,10 +65,10 @@ def write_hdf5(path: Path, records: Sequence[Record]) -> None:
 
 
 def read_text(path: Path) -> list[Record]:
-    """Read ``.txt`` or ``.tfm``: one transform, or a composite without composites in it.
+    """Read ``.txt`` or ``.tfm``: one transform, or a composite, also of composites.
 
     Raises:
-        ValueError: If the file is not of that kind, nested, or holds several transforms without saying their order.
+        ValueError: If the file is not of that kind, or holds several transforms without saying their order.
     """
     with damaged(path):
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -156,15 +156,18 @@ def _numbers(text: str) -> np.ndarray:
 
 
 def _without_composite(records: list[Record], path: Path) -> list[Record]:
-    """Drop the leading record of a composite, which holds nothing."""
-    if records and records[0].name == COMPOSITE:
-        records = records[1:]
-        if not records:
-            raise ValueError(f"'{path}' is a composite without parts, so it holds no transform.")
-    elif len(records) > 1:
+    """Drop the records of composites, which hold nothing, also of composites in composites.
+
+    The parts of a composite follow it, so that leaving out those inside another changes neither the order nor the map:
+    products may be bracketed in any way. ITK reads such files; it writes none.
+
+    Raises:
+        ValueError: If nothing follows a composite, or several transforms stand in a file without one.
+    """
+    if len(records) > 1 and records[0].name != COMPOSITE:
         raise ValueError(
             f"'{path}' holds {len(records)} transforms but no composite that gives their order; write one each."
         )
-    if any(record.name == COMPOSITE for record in records):
-        raise ValueError(f"'{path}' holds composites in a composite; flatten it (SimpleITK: FlattenTransform) first.")
-    return records
+    if records and records[-1].name == COMPOSITE:
+        raise ValueError(f"'{path}' ends with a composite without parts: they were not written, or it is truncated.")
+    return [record for record in records if record.name != COMPOSITE]

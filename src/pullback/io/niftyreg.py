@@ -13,6 +13,7 @@ Reference:
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from pullback.io import nifti, nifti_vectors
 from pullback.io.atomic import suffix_of
-from pullback.io.formats import AbstractFormat, Written, field_for, grid_for, matrix_for
+from pullback.io.formats import AbstractFormat, Written, field_for, grid_for, in_words, matrix_for
 from pullback.io.nifti_vectors import Intent, components_last, intent_of, numbers_of, to_tensor
 from pullback.io.text_matrix import matrix_from, read_matrix, write_matrix
 from pullback.space import Grid
@@ -50,6 +51,9 @@ NUM_LAYERS = 2
 exactly at the image that rounding would leave the first voxels out."""
 
 NUM_MATRIX_BYTES = 64
+LARGEST_MISFIT_VOXELS = 1e-3
+"""How far control points that NiftyReg takes to lie along the voxels may be off them."""
+
 LARGEST_TILT = 1e-4
 """mm by which a slice's plane may leave the world's x-y plane, in which NiftyReg's 2-D vectors lie, per voxel."""
 
@@ -81,7 +85,14 @@ class NiftyRegFormat(AbstractFormat):
     name = "niftyreg"
     title = "NiftyReg: matrices as text in RAS mm, fields and control points with the intent name NREG_TRANS"
     suffixes = (*MATRIX, *FIELD)
-    kinds = MappingProxyType({"deformation": "a field of positions", "displacement": "a field of steps"})
+    kinds = MappingProxyType(
+        {
+            "deformation": "a field of positions",
+            "displacement": "a field of steps",
+            "velocity": "a stationary velocity, as it is",
+            "control-points": "a cubic B-spline whose control points fit the fixed image, as it is",
+        }
+    )
 
     def recognises(self, path: Path) -> bool:
         """A NIfTI with the intent name of NiftyReg."""
@@ -110,7 +121,8 @@ class NiftyRegFormat(AbstractFormat):
         """Write a matrix with all its digits (NiftyReg computes with 7), or a field as float32."""
         self.check_kind(kind)
         if suffix_of(path) in FIELD:
-            return _write(path, transform, fixed, kind or "deformation")
+            kind = "deformation" if kind is None else kind
+            return WRITERS.get(kind, partial(_write, kind=kind))(path, transform, fixed)
         if kind is not None:
             raise ValueError(f"`kind` is '{kind}', but '{path}' is for a matrix; kinds are for fields (.nii.gz).")
         matrix = matrix_for(transform, path)
@@ -237,9 +249,71 @@ def _write(path: Path, transform: AbstractTransform, fixed: Grid | None, kind: s
     if kind == "deformation":
         vectors = vectors + field.grid.centres().movedim(-1, 0)
     parameter = DEFORMATION if kind == "deformation" else DISPLACEMENT
-    intent = Intent(VECTOR_INTENT, NAME, (float(parameter), 0.0, 0.0))
-    nifti_vectors.write(path, components_last(vectors, 5), field.grid, intent)
+    _save(path, vectors, field.grid, parameter)
     return written
 
+
+def _write_velocity(path: Path, transform: AbstractTransform, fixed: Grid | None) -> Written:
+    """A velocity on the fixed voxels, as positions, with its number of squarings."""
+    if not isinstance(transform, StationaryVelocity) or transform.num_steps < 1:
+        raise ValueError(
+            f"'{path}' cannot hold a {in_words(transform)} as a velocity: a stationary velocity of at least one "
+            "squaring is needed; write it with --kind displacement."
+        )
+    if fixed is not None and not transform.grid.same_as(fixed):
+        raise ValueError(f"'{path}' needs a velocity on the voxels of the fixed image; write it as a displacement.")
+    positions = transform.velocity.detach().cpu().to(torch.float64) + transform.grid.centres().movedim(-1, 0)
+    _save(path, positions, transform.grid, DEFORMATION_VELOCITY, transform.num_steps)
+    return Written(transform)
+
+
+def _write_control_points(path: Path, transform: AbstractTransform, fixed: Grid | None) -> Written:
+    """A cubic B-spline by its own coefficients, as positions of its control points."""
+    if not isinstance(transform, BSpline) or transform.order != 3:
+        raise ValueError(
+            f"'{path}' cannot hold a {in_words(transform)} as control points: a cubic B-spline is needed; write it "
+            "with --kind deformation."
+        )
+    fixed = grid_for(fixed, "fixed", path, "NiftyReg counts control points from its first voxel")
+    index, grid = _nodes(transform.grid, fixed, path)
+    coefficients = transform.coefficients.detach().cpu().to(torch.float64)
+    for axis, nodes in enumerate(index, start=1):
+        coefficients = coefficients.index_select(axis, nodes.clamp(max=coefficients.shape[axis] - 1))
+    _save(path, coefficients + grid.centres().movedim(-1, 0), grid, SPLINE)
+    return Written(transform)
+
+
+def _nodes(lattice: Grid, fixed: Grid, path: Path) -> tuple[list[Tensor], Grid]:
+    """Which nodes of a lattice NiftyReg needs along each axis, and their grid.
+
+    It reads nodes one step before the first voxel to two steps beyond the last, and one more whose weight is nothing
+    where a node falls upon that voxel.
+
+    Raises:
+        ValueError: If the nodes are not along the voxels, one step before the first one, or do not reach the last.
+    """
+    matrix = lattice.voxel_to_voxel(fixed)
+    steps, last = matrix.diagonal()[:-1], torch.tensor(fixed.shape, dtype=torch.float64) - 1
+    first = -1 - matrix[:-1, -1] / steps
+    is_straight = bool((matrix[:-1, :-1] - torch.diag(steps)).abs().max() < LARGEST_MISFIT_VOXELS and (steps > 0).all())
+    start, spans = first.round(), last / steps
+    is_there = bool(((first - start) * steps).abs().max() < LARGEST_MISFIT_VOXELS and (start >= 0).all())
+    reach = start + torch.ceil(spans - LARGEST_MISFIT_VOXELS) + 2
+    if not (is_straight and is_there and (reach <= torch.tensor(lattice.shape) - 1).all()):
+        raise ValueError(
+            f"'{path}' cannot hold this B-spline: NiftyReg's control points lie along the voxels of the fixed image, "
+            "one of them one step before its first voxel, and cover it; write it with --kind deformation."
+        )
+    stop = start + torch.floor(spans + LARGEST_MISFIT_VOXELS) + 4
+    begin, end = start.to(torch.int64).tolist(), stop.to(torch.int64).tolist()
+    return [torch.arange(a, b) for a, b in zip(begin, end, strict=True)], lattice.crop(begin, end)
+
+
+def _save(path: Path, vectors: Tensor, grid: Grid, kind: int, num_steps: int = 0) -> None:
+    intent = Intent(VECTOR_INTENT, NAME, (float(kind), float(num_steps), 0.0))
+    nifti_vectors.write(path, components_last(vectors, 5), grid, intent)
+
+
+WRITERS = {"velocity": _write_velocity, "control-points": _write_control_points}
 
 FORMAT = NiftyRegFormat()
