@@ -195,7 +195,7 @@ def test_bids(here: Path, capsys):
     assert run(["invert", "affine.mat", "--out", str(here), "--bids", "sub-01_from-MNI_to-T1w", "--to", "x5"]) == 0
     assert (here / "sub-01_from-MNI_to-T1w_mode-image_xfm.x5").is_file()
     assert run(["compose", "affine.mat", "--out", str(here), "--bids", "sub_1"]) == 2
-    assert "sub-LABEL" in complaint(capsys).replace("\n", "") or True
+    assert "sub-LABEL" in complaint(capsys)
     assert run(["compose", "affine.mat", "--out", str(name), "--bids", "sub-01_from-a_to-b"]) == 2
 
 

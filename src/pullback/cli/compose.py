@@ -5,36 +5,18 @@ from typing import Annotated
 
 import typer
 
-from pullback.cli.transform_files import (
-    Bids,
-    Fixed,
-    From,
-    Kind,
-    Moving,
-    NoVerify,
-    Overwrite,
-    To,
-    load_list,
-    store,
-    store_sidecar,
-    target_of,
-)
+from pullback.cli.transform_files import FileOptions, takes_file_options
 from pullback.transforms import chain
 
 
+@takes_file_options
 def command(
     transforms: Annotated[
         list[Path], typer.Argument(metavar="A B ...", help="The LAST one acts FIRST on a point: A B is A(B(x)).")
     ],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
-    fixed: Fixed = None,
-    moving: Moving = None,
-    form: From = None,
-    to: To = None,
-    kind: Kind = None,
-    bids: Bids = None,
-    no_verify: NoVerify = False,
-    overwrite: Overwrite = False,
+    *,
+    options: FileOptions,
 ) -> None:
     """Compose transforms into one: compose A B is A after B, the product A @ B, x -> A(B(x)).
 
@@ -45,8 +27,7 @@ def command(
     Matrices are multiplied, fields and splines are kept as they are in .h5; with --fixed a format for one field holds
     the composition evaluated at the voxels of that image.
     """
-    path = target_of(out, to, bids, overwrite)
-    whole = chain(*load_list(transforms, fixed=fixed, moving=moving, form=form))
-    store(path, whole, fixed=fixed, moving=moving, to=to, kind=kind, verify=not no_verify)
-    if bids is not None:
-        store_sidecar(path, fixed=fixed, moving=moving, sources=transforms)
+    path = options.target(out)
+    whole = chain(*options.load(*transforms))
+    options.store(path, whole, fixed=options.fixed, moving=options.moving)
+    options.store_sidecar(path, fixed=options.fixed, moving=options.moving, sources=transforms)

@@ -1,14 +1,18 @@
 """Reading and writing transforms on the command line: the options that several commands share, and what is said."""
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pullback.io import read_image
 from pullback.io.bids import bids_path, write_sidecar
 from pullback.io.formats import AbstractFormat, Written, in_words
-from pullback.io.registry import certainly, format_for, format_named, known, recognise
+from pullback.io.registry import certainly, format_for, format_named, kinds, known, recognise
 from pullback.io.transforms import read_transform, write_transform
 from pullback.io.verify import domain_of, largest_difference_mm, read_back_mm
 from pullback.space import Grid
@@ -21,7 +25,7 @@ From = Annotated[str | None, typer.Option("--from", help=FROM)]
 To = Annotated[
     str | None, typer.Option("--to", help=f"Format to write, where the suffix is that of several: {known()}.")
 ]
-Kind = Annotated[str | None, typer.Option("--kind", help="Which kind of file of that format, such as displacement.")]
+Kind = Annotated[str | None, typer.Option("--kind", help=f"Which kind of file of that format; {kinds()}.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not read the file back and compare it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file.")]
 Bids = Annotated[
@@ -32,6 +36,79 @@ Bids = Annotated[
         "sub-01_from-MOVING_to-FIXED, since the transform resamples the moving image into the fixed space.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """The options of every command that writes a transform."""
+
+    fixed: Fixed = None
+    moving: Moving = None
+    form: From = None
+    to: To = None
+    kind: Kind = None
+    bids: Bids = None
+    no_verify: NoVerify = False
+    overwrite: Overwrite = False
+
+    def target(self, out: Path) -> Path:
+        """The file to write: `out`, or in it as a folder the one with the BIDS name."""
+        if self.bids is not None:
+            if out.exists() and not out.is_dir():
+                raise NotADirectoryError(f"'{out}' is a file, but with --bids the folder for the files is needed.")
+            out = bids_path(out, self.bids, format_named("itk" if self.to is None else self.to).suffixes[0])
+        refuse_to_replace(out, self.overwrite)
+        return out
+
+    def load(self, *paths: Path) -> list[AbstractTransform]:
+        """Read the transforms that the command works on."""
+        return load_list(list(paths), fixed=self.fixed, moving=self.moving, form=self.form)
+
+    def store(
+        self, path: Path, transform: AbstractTransform, *, fixed: Path | Grid | None, moving: Path | Grid | None
+    ) -> None:
+        """Write a transform between two images, read it back, and say what was done.
+
+        Raises:
+            OSError: If the file read back is not what was written.
+        """
+        fixed, moving = grid_of(fixed), grid_of(moving)
+        written = write_transform(path, transform, fixed=fixed, moving=moving, format=self.to, kind=self.kind)
+        form = format_for(path) if self.to is None else format_named(self.to)
+        print(f"written: {path} ({form.name}, {in_words(written.transform)})")
+        for note in written.notes:
+            print(f"note: {note}")
+        if written.notes:
+            print(f"note: {_loss(transform, written, fixed)}")
+        if not self.no_verify:
+            gap = read_back_mm(path, written, fixed=fixed, moving=moving, form=form, kind=self.kind)
+            print(f"read back: largest difference {gap:.2g} mm at random points")
+
+    def store_sidecar(self, path: Path, *, fixed: Path | None, moving: Path | None, sources: list[Path]) -> None:
+        """With ``--bids``, write the JSON file beside a transform that was just written."""
+        if self.bids is None:
+            return
+        title, source = recognise(path).title, " ".join(map(str, sources))
+        sidecar = write_sidecar(path, format_title=title, fixed=fixed, moving=moving, source=source)
+        print(f"written: {sidecar}")
+
+
+def takes_file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Show the parser an option for each field of `FileOptions` in place of the parameter ``options``."""
+    own = [one for name, one in inspect.signature(command).parameters.items() if name != "options"]
+    shared = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in fields(FileOptions)
+    ]
+
+    @functools.wraps(command)
+    def parsed(**words: Any) -> None:
+        options = FileOptions(**{one.name: words.pop(one.name) for one in shared})
+        command(**words, options=options)
+
+    parsed.__signature__ = inspect.Signature([*own, *shared])
+    parsed.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+    return parsed
 
 
 def load(
@@ -70,53 +147,6 @@ def refuse_to_replace(path: Path, overwrite: bool) -> None:
     """Raise FileExistsError if `path` exists and may not be replaced."""
     if path.exists() and not overwrite:
         raise FileExistsError(f"'{path}' exists already; use --overwrite to replace it.")
-
-
-def target_of(out: Path, to: str | None, bids: str | None, overwrite: bool) -> Path:
-    """The file to write: `out`, or in it as a folder the one with the BIDS name."""
-    if bids is not None:
-        if out.exists() and not out.is_dir():
-            raise NotADirectoryError(f"'{out}' is a file, but with --bids the folder for the files is needed.")
-        out = bids_path(out, bids, format_named("itk" if to is None else to).suffixes[0])
-    refuse_to_replace(out, overwrite)
-    return out
-
-
-def store(
-    path: Path,
-    transform: AbstractTransform,
-    *,
-    fixed: Path | Grid | None,
-    moving: Path | Grid | None,
-    to: str | None,
-    kind: str | None,
-    verify: bool,
-) -> None:
-    """Write a transform, read it back, and say what was done.
-
-    Raises:
-        OSError: If the file read back is not what was written.
-    """
-    fixed, moving = grid_of(fixed), grid_of(moving)
-    written = write_transform(path, transform, fixed=fixed, moving=moving, format=to, kind=kind)
-    form = format_for(path) if to is None else format_named(to)
-    print(f"written: {path} ({form.name}, {in_words(written.transform)})")
-    for note in written.notes:
-        print(f"note: {note}")
-    if written.notes:
-        print(f"note: {_loss(transform, written, fixed)}")
-    if verify:
-        gap = read_back_mm(path, written, fixed=fixed, moving=moving, form=form, kind=kind)
-        print(f"read back: largest difference {gap:.2g} mm at random points")
-
-
-def store_sidecar(path: Path, *, fixed: Path | None, moving: Path | None, sources: list[Path]) -> None:
-    """Write the JSON file of BIDS beside a transform that was just written."""
-    form = recognise(path)
-    sidecar = write_sidecar(
-        path, format_title=form.title, fixed=fixed, moving=moving, source=" ".join(map(str, sources))
-    )
-    print(f"written: {sidecar}")
 
 
 def _loss(transform: AbstractTransform, written: Written, fixed: Grid | None) -> str:

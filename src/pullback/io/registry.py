@@ -105,3 +105,8 @@ def known() -> str:
 def written() -> str:
     """What is written, format by format."""
     return "; ".join(f"{form.name}: {' '.join(form.suffixes)}" for form in FORMATS)
+
+
+def kinds() -> str:
+    """The kinds of file of the formats that have several under one suffix."""
+    return "; ".join(f"{form.name}: {', '.join(form.kinds)}" for form in FORMATS if form.kinds)

@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from urllib.parse import quote
 
-from pullback.io.atomic import replacing
+from pullback.reports.document import document, template, write_document
 from pullback.reports.formats import MISSING, finite, fixed_point, lookup, number, sequence
 from pullback.reports.markup import Markup, escape, name_of, tag
 from pullback.reports.outliers import OUTLIER_SCORE, RANKS, Score, rank, score
-from pullback.reports.page import template
 from pullback.reports.saved import REPORT, THUMBNAIL, SavedResult, read_result
 from pullback.reports.tables import UNKNOWN_VERDICT, VERDICTS
 
@@ -87,14 +85,9 @@ def write_cohort(path: str | Path, rows: Sequence[Row], *, title: str = "Registr
         FileNotFoundError: If the folder does not exist.
         OSError: If the place cannot be written to or the disk is full.
     """
-    page = Template(template("cohort.html")).substitute(
-        title=escape(title),
-        style=template("page.css") + template("cohort.css"),
-        script=template("cohort.js"),
-        body=_body(rows, title, Path(path).absolute().parent),
-    )
-    with replacing(path) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+    body = _body(rows, title, Path(path).absolute().parent)
+    style, script = template("cohort.css"), template("cohort.js")
+    write_document(path, document(title, body, style=style, script=script, kind="cohort"))
 
 
 def _body(rows: Sequence[Row], title: str, folder: Path) -> Markup:

@@ -57,14 +57,10 @@ def name_of(text: Any) -> Markup:
     return tag("bdi", text)
 
 
-def json_for_script(text: str) -> Markup:
-    """JSON that cannot end the script element it stands in."""
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
 def json_script(identity: str, text: str) -> Markup:
-    """An element that holds JSON for the page's script."""
-    return Markup(f'<script type="application/json" id="{identity}">{json_for_script(text)}</script>')
+    """An element that holds JSON for the page's script, written so that it cannot end the element."""
+    harmless = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return Markup(f'<script type="application/json" id="{identity}">{harmless}</script>')
 
 
 def jpeg(pixels: np.ndarray, *, fine_colour: bool = False) -> str:

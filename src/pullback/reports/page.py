@@ -1,20 +1,18 @@
 """The report of one pair: a single HTML file that needs nothing else, on screen and on paper."""
 
 import json
-from importlib import resources
 from pathlib import Path
-from string import Template
 
-from pullback.io.atomic import replacing
 from pullback.io.json_text import plain
 from pullback.reports import sections, tables
 from pullback.reports.cards import worst_places
 from pullback.reports.deformation import deformation
+from pullback.reports.document import document, template, write_document
 from pullback.reports.drawings import Drawings
 from pullback.reports.explorer import explorer
 from pullback.reports.explorer import volumes as explorer_volumes
 from pullback.reports.formats import lookup, words
-from pullback.reports.markup import Markup, escape, json_for_script, json_script, name_of, tag
+from pullback.reports.markup import Markup, escape, json_script, name_of, tag
 from pullback.reports.places import Place, find_places
 from pullback.reports.view import RegistrationView
 
@@ -46,9 +44,7 @@ def write_report(path: str | Path, view: RegistrationView) -> None:
         FileNotFoundError: If the folder does not exist.
         OSError: If the place cannot be written to or the disk is full.
     """
-    page = render(view)
-    with replacing(path) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))  # file names may hold stray bytes
+    write_document(path, render(view))
 
 
 def render(view: RegistrationView) -> str:
@@ -57,13 +53,14 @@ def render(view: RegistrationView) -> str:
     drawings = Drawings(view)
     places = find_places(drawings)
     volumes = explorer_volumes(drawings, places)
-    return Template(template("page.html")).substitute(
-        title=escape(f"{fixed} \N{LEFTWARDS ARROW} {moving}"),
-        style=template("page.css"),
+    data = [json_script("result", json.dumps(plain(view.summary)))]
+    data += [] if volumes is None else [json_script("volumes", volumes)]
+    return document(
+        f"{fixed} \N{LEFTWARDS ARROW} {moving}",
+        escape([_body(view, drawings, places), data]),
+        style="",
         script=template("page.js") + (template("explorer.js") if volumes is not None else ""),
-        body=_body(view, drawings, places),
-        data=json_for_script(json.dumps(plain(view.summary))),
-        volumes="" if volumes is None else json_script("volumes", volumes),
+        kind="pair",
     )
 
 
@@ -121,8 +118,3 @@ def _toolbar(drawings: Drawings, pictures: list[Markup | None]) -> Markup:
 def _raw(view: RegistrationView) -> Markup:
     text = json.dumps(plain(view.summary), indent=2, ensure_ascii=False)
     return tag("details", tag("summary", "result.json"), tag("pre", text, tabindex=0), class_="raw")
-
-
-def template(name: str) -> str:
-    """The text of a file that a page is made of."""
-    return resources.files("pullback.reports").joinpath("templates", name).read_text(encoding="utf-8")

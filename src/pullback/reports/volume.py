@@ -15,16 +15,21 @@ import torch
 
 from pullback.data import Image, LabelMap
 from pullback.io import write_image
-from pullback.io.atomic import replacing
+from pullback.reports.document import document, template, write_document
 from pullback.reports.intensities import grey, window_of
-from pullback.reports.markup import escape, json_script, name_of, tag, to_bytes
-from pullback.reports.page import template
+from pullback.reports.markup import Markup, escape, json_script, name_of, tag, to_bytes
 from pullback.reports.slices import ras_array
 from pullback.reports.sprites import layout_of
 
 VOLUME_PAGE = "volume.html"
 SCRIPT = "_assets/js/niivue.umd.js"
 """Where nilearn 0.14 keeps it, relative to its package."""
+
+POLICY = (
+    "default-src 'none'; img-src data: blob:; connect-src data: blob:; font-src data:; worker-src blob:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline' 'wasm-unsafe-eval'"
+)
+"""NiiVue compiles WebAssembly, and passes its pictures and workers as blobs; nothing comes from outside either."""
 
 
 def write_volume_page(path: str | Path, fixed: Image, warped: Image, *, moving_name: str) -> None:
@@ -45,18 +50,23 @@ def write_volume_page(path: str | Path, fixed: Image, warped: Image, *, moving_n
     if fixed.grid.num_dims != 3:
         raise ValueError(f"A volume view needs 3-D images, but '{fixed.name}' has {fixed.grid.num_dims} dimensions.")
     names = [name_of(fixed.name), " \N{LEFTWARDS ARROW} ", name_of(moving_name)]
-    data = "".join(json_script(side, f'"{_nifti(image)}"') for side, image in (("fixed", fixed), ("warped", warped)))
-    page = Template(template("volume.html")).substitute(
-        title=escape(f"{fixed.name} \N{LEFTWARDS ARROW} {moving_name}: volumes"),
+    body = Template(template("volume.html")).substitute(
         heading=tag("h1", names),
-        style=template("page.css") + template("volume.css"),
         licence=escape(template("niivue-licence.txt")),
-        data=data,
+        data=escape(
+            [json_script(side, f'"{_nifti(image)}"') for side, image in (("fixed", fixed), ("warped", warped))]
+        ),
         niivue=niivue_script().replace("</script", "<\\/script"),
-        script=template("volume.js"),
     )
-    with replacing(path) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
+    page = document(
+        f"{fixed.name} \N{LEFTWARDS ARROW} {moving_name}: volumes",
+        Markup(body),
+        style=template("volume.css"),
+        script=template("volume.js"),
+        kind="volume",
+        policy=POLICY,
+    )
+    write_document(path, page)
 
 
 def niivue_script() -> str:

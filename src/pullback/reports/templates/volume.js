@@ -22,7 +22,7 @@
     document.head.append(script);
     find("stage").hidden = find("controls").hidden = false;
     const viewer = new niivue.Niivue({
-      isRadiologicalConvention: true, sagittalNoseLeft: true, multiplanarShowRender: 1,
+      isRadiologicalConvention: true, sagittalNoseLeft: true, multiplanarShowRender: 1, multiplanarLayout: 2,
       dragAndDropEnabled: false, backColor: [0, 0, 0, 1], crosshairColor: [1, 0.8, 0.3, 0.8], crosshairWidth: 0.4,
     });
     await viewer.attachToCanvas(find("gl"));
