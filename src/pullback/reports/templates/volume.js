@@ -12,7 +12,7 @@
 
   const add = async (viewer, id, options) => {
     const file = new File([bytes(id)], id + ".nii.gz");
-    viewer.addVolume(await niivue.NVImage.loadFromFile({ file, name: file.name, cal_min: 0, cal_max: 255, ...options }));
+    viewer.addVolume(await niivue.NVImage.loadFromFile({ file, name: file.name, cal_min: 0, cal_max: 220, ...options }));
   };
 
   const load = async () => {
@@ -26,13 +26,13 @@
       dragAndDropEnabled: false, backColor: [0, 0, 0, 1], crosshairColor: [1, 0.8, 0.3, 0.8], crosshairWidth: 0.4,
     });
     await viewer.attachToCanvas(find("gl"));
-    await add(viewer, "fixed", { colormap: "gray" });
+    await add(viewer, "fixed", { colormap: "green" });
     await add(viewer, "warped", { colormap: "violet", opacity: opacity() });
     viewer.setSliceType(Number(find("layout").value));
     find("layout").addEventListener("change", () => viewer.setSliceType(Number(find("layout").value)));
     find("opacity").addEventListener("input", () => viewer.setOpacity(1, opacity()));
     find("load").hidden = true;
-    say("Drag to turn the volume, click or scroll in a slice to move. Grey: fixed. Violet: moving, after.");
+    say("Drag to turn the volume, click or scroll in a slice to move. Green: fixed. Violet: moving, after. Grey: both agree.");
     document.documentElement.dataset.ready = "yes";
   };
 
