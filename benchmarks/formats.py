@@ -24,6 +24,7 @@ from pathlib import Path
 
 from common import HERE, REPOSITORY, Column, Row, Table, parser_of
 from format_cases import GEOMETRIES, Check, Difference
+from pullback.io.registry import FORMATS
 from this_process import use_threads
 
 DOCUMENT = REPOSITORY / "docs" / "interoperability.md"
@@ -89,9 +90,11 @@ def _options() -> argparse.Namespace:
 
 
 def all_checks() -> list[Check]:
-    """The checks of all modules ``formats_*.py`` beside this one."""
+    """The checks of all modules ``formats_*.py`` beside this one, format by format."""
     names = sorted(path.stem for path in HERE.glob("formats_*.py"))
-    return [check for name in names for check in importlib.import_module(name).CHECKS]
+    checks = [check for name in names for check in importlib.import_module(name).CHECKS]
+    order = [form.name for form in FORMATS]
+    return sorted(checks, key=lambda check: order.index(check.format))
 
 
 def rows_of(checks: list[Check], threads: int) -> Iterator[Row]:
