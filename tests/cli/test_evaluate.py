@@ -129,6 +129,18 @@ def test_a_learn2reg_submission_from_transforms_to_scores(tmp_path, capsys):
     assert run(["submission", str(dataset), "--transforms", pattern, "--out", str(tmp_path / "disp")]) == 2
 
 
+def test_labels_that_a_configuration_names_count_for_both_figures(tmp_path):
+    pairs = json.loads(write_dataset(tmp_path).read_text())["registration_val"][:1]
+    methods = [{"name": "DSC", "metric": "dice", "labels": [2]}]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"task_name": "Boxes", "eval_pairs": pairs, "evaluation_methods": methods}))
+    words = ["evaluate", str(config), "--quiet", *QUICK, "--overwrite", "--out"]
+    for more, expected in ([], 1 / 4), (["--label", "1"], 2 / 5):
+        assert run([*words, str(tmp_path / "out"), *more]) == 0
+        row = read_csv(tmp_path / "out" / "pairs.csv")[0]
+        assert (float(row["dice_nearest"]), int(row["num_labels"])) == (pytest.approx(expected), 1)
+
+
 def test_the_start_of_a_data_set_is_scored_without_a_submission(tmp_path):
     dataset = write_dataset(tmp_path / "data", 1)
     assert run(["evaluate", str(dataset), "--out", str(tmp_path / "out"), "--quiet", *QUICK]) == 0

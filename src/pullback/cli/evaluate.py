@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,6 +195,8 @@ def _dataset(
     pairs = dataset.pairs(split)
     jobs = [Job(pair.name, lambda pair=pair: dataset.case(pair, submission)) for pair in pairs]
     options.setdefault("label_names", dataset.label_names)
+    if options["request"].labels is None:
+        options["request"] = replace(options["request"], labels=dataset.labels)
     if submission is not None:
         if not submission.is_dir():
             raise FileNotFoundError(f"'{submission}' is no folder, but the one with the displacements is needed.")
