@@ -10,6 +10,7 @@ reader of images.
 
 import argparse
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -100,8 +101,17 @@ def all_checks() -> list[Check]:
 def rows_of(checks: list[Check], threads: int) -> Iterator[Row]:
     """The rows of checks, those of one tool in one fresh process."""
     for _, same in groupby(checks, key=lambda check: check.package):
-        with ProcessPoolExecutor(1, get_context("spawn"), use_threads, (threads,)) as process:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ProcessPoolExecutor(1, get_context("spawn"), _start, (threads, folder)) as process,
+        ):
             yield from process.map(row_of, same)
+
+
+def _start(threads: int, folder: str) -> None:
+    """Begin a process where tools may leave files that nobody asked for, as transformix does."""
+    use_threads(threads)
+    os.chdir(folder)
 
 
 def row_of(check: Check) -> Row:
