@@ -25,8 +25,8 @@ def gaussian_taps(sigma_voxels: float) -> np.ndarray:
 
 
 def _pad_for_kernels(taps: np.ndarray) -> np.ndarray:
-    """Zeros up to 1 + 4 m numbers, which is what the kernels take."""
-    return np.pad(taps, (0, -(len(taps) - 1) % 4))
+    """Zeros up to 3 + 4 m numbers, which is what the kernels take; a single number stays alone."""
+    return taps if len(taps) == 1 else np.pad(taps, (0, (3 - len(taps)) % 4))
 
 
 def gaussian_smooth(

@@ -9,6 +9,7 @@ from torch import Tensor
 from pullback.functional import reference
 from pullback.functional.lifting import as_array, empty_like_shape, has_kernels, lift_volumes
 from pullback.kernels import windows
+from pullback.kernels.spans import spans_of_volume
 
 
 def local_correlation(
@@ -54,21 +55,34 @@ def local_correlation(
         value = 0.0
         for c in range(fixed.shape[1]):
             mask = None if m is None else m[b, 0]
-            value += _run(f[b, c], w[b, c], mask, radii, (noise, shared_noise), squared, lifted[b, c])
+            value += _run(f[b, c], w[b, c], mask, radii, (noise, shared_noise), squared, 1 / total, lifted[b, c])
         values[b] = value / total
-        gradient[b] /= total
     return values, gradient
 
 
 def _run(
-    fixed: Tensor, warped: Tensor, mask: Tensor | None, radii: tuple, noises: tuple, squared: bool, out: Tensor
+    fixed: Tensor,
+    warped: Tensor,
+    mask: Tensor | None,
+    radii: tuple,
+    noises: tuple,
+    squared: bool,
+    factor: float,
+    out: Tensor,
 ) -> float:
     f, w = as_array(fixed), as_array(warped)
-    planes = np.empty(f.shape[0])
+    totals = np.empty((f.shape[0], windows.num_tiles(f.shape[1])))
+    spans = np.empty((2, *f.shape[:2]), dtype=np.int32)
+    if noises[1] == 0:
+        spans_of_volume(f, spans[0], spans[1])
+    else:  # windows without contrast count too
+        spans[0], spans[1] = 0, f.shape[2]
     mask_array = f if mask is None else as_array(mask)
-    alone, shared = (np.float32(noise) for noise in noises)
-    windows.correlation(f, w, mask_array, mask is not None, radii, alone, shared, squared, out.numpy(), planes)
-    return float(planes.sum())
+    noises = (np.float32(noises[0]), np.float32(noises[1]))
+    windows.correlation(
+        f, w, mask_array, mask is not None, spans, radii, noises, squared, np.float32(factor), out.numpy(), totals
+    )
+    return float(totals.sum())
 
 
 def _total_weight(fixed: Tensor, mask: Tensor | None) -> float:

@@ -6,6 +6,8 @@ from numba import njit, prange
 F4 = np.float32
 U8 = np.uint64
 FAST = {"contract", "nsz"}
+NO_SIGN = np.int32(0x7FFFFFFF)
+PLANES_PER_TASK, LINES_PER_TASK = 32, 32
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
@@ -36,69 +38,144 @@ def multiply_by_gradient(values, image, out):
 
 @njit(parallel=True, cache=True)
 def largest_squared_norm(field, out):
-    """Per plane of ``(3, I, J, K)``, the largest squared length of a vector."""
-    _, size_i, size_j, size_k = field.shape
+    """Per plane of ``(3, I, J, K)``, the largest squared length of a vector; NaN counts as the largest.
+
+    Squares are compared by their bits, whose order is that of the numbers: integers need no care for NaN.
+    """
+    _, size_i, size_j, n = field.shape
+    f = field.reshape(-1)
+    volume = U8(size_i * size_j * n)
     for i in prange(size_i):
-        best = F4(0)
+        squares = np.empty(n, F4)
+        bits = squares.view(np.int32)
+        best = np.int32(0)
         for j in range(size_j):
-            for k in range(size_k):
-                a, b, c = field[0, i, j, k], field[1, i, j, k], field[2, i, j, k]
-                best = max(best, a * a + b * b + c * c)
-        out[i] = best
+            row = U8((i * size_j + j) * n)
+            for k in range(n):
+                e = row + U8(k)
+                a, b, c = f[e], f[e + volume], f[e + volume + volume]
+                squares[U8(k)] = a * a + b * b + c * c
+            for k in range(n):
+                best = max(best, bits[U8(k)] & NO_SIGN)
+        bits[0] = best
+        out[i] = squares[0]
 
 
-@njit(inline="always")
-def _relax_at(f, o, rows, v, at, low, high, shear, volume):
-    """One voxel of :func:`relax`: `rows` start the lines around it, `low` and `high` are its neighbours along K."""
-    c, n, s, e, w, ne, nw, se, sw = rows
-    x, y, z = at, at + v, at + v + v
-    lx, ly, lz = low, low + v, low + v + v
-    hx, hy, hz = high, high + v, high + v + v
-    quarter, two = F4(0.25), F4(2)
-    xx = f[n + x] + f[s + x] - two * f[c + x]
-    yy = f[e + y] + f[w + y] - two * f[c + y]
-    zz = f[c + hz] + f[c + lz] - two * f[c + z]
-    xyz = f[ne + y] - f[nw + y] - f[se + y] + f[sw + y] + f[n + hz] - f[n + lz] - f[s + hz] + f[s + lz]
-    yxz = f[ne + x] - f[nw + x] - f[se + x] + f[sw + x] + f[e + hz] - f[e + lz] - f[w + hz] + f[w + lz]
-    zxy = f[n + hx] - f[n + lx] - f[s + hx] + f[s + lx] + f[e + hy] - f[e + ly] - f[w + hy] + f[w + ly]
-    across_x = f[e + x] + f[w + x] + f[c + hx] + f[c + lx] - two * (f[c + x] + f[c + x])
-    across_y = f[n + y] + f[s + y] + f[c + hy] + f[c + ly] - two * (f[c + y] + f[c + y])
-    across_z = f[n + z] + f[s + z] + f[e + z] + f[w + z] - two * (f[c + z] + f[c + z])
-    o[c + x] = f[c + x] + shear * (xx + across_x) + volume * (xx + quarter * xyz)
-    o[c + y] = f[c + y] + shear * (yy + across_y) + volume * (yy + quarter * yxz)
-    o[c + z] = f[c + z] + shear * (zz + across_z) + volume * (zz + quarter * zxy)
+@njit(fastmath=FAST)
+def _relax_along_i(ring, rows, size, n, shear, volume, out, at):
+    """First component of a line of :func:`relax`; `rows` are where the nine lines around begin in the ring."""
+    c, north, s, e, w, ne, nw, se, sw = rows
+    y, z = U8(size), U8(2 * size)
+    for k in range(n):
+        x = U8(k)
+        here, low, high = ring[c + x], ring[c + x - U8(1)], ring[c + x + U8(1)]
+        along = ring[north + x] + ring[s + x] - F4(2) * here
+        across = ring[e + x] + ring[w + x] + high + low - F4(4) * here
+        mixed = ring[ne + y + x] - ring[nw + y + x] - ring[se + y + x] + ring[sw + y + x]
+        mixed += ring[north + z + x + U8(1)] - ring[north + z + x - U8(1)]
+        mixed += ring[s + z + x - U8(1)] - ring[s + z + x + U8(1)]
+        out[at + x] = here + shear * (along + across) + volume * (along + F4(0.25) * mixed)
+
+
+@njit(fastmath=FAST)
+def _relax_along_j(ring, rows, size, n, shear, volume, out, at):
+    """Second component of a line of :func:`relax`."""
+    c, north, s, e, w, ne, nw, se, sw = rows
+    y, z = U8(size), U8(2 * size)
+    for k in range(n):
+        x = U8(k)
+        here, low, high = ring[c + y + x], ring[c + y + x - U8(1)], ring[c + y + x + U8(1)]
+        along = ring[e + y + x] + ring[w + y + x] - F4(2) * here
+        across = ring[north + y + x] + ring[s + y + x] + high + low - F4(4) * here
+        mixed = ring[ne + x] - ring[nw + x] - ring[se + x] + ring[sw + x]
+        mixed += ring[e + z + x + U8(1)] - ring[e + z + x - U8(1)]
+        mixed += ring[w + z + x - U8(1)] - ring[w + z + x + U8(1)]
+        out[at + x] = here + shear * (along + across) + volume * (along + F4(0.25) * mixed)
+
+
+@njit(fastmath=FAST)
+def _relax_along_k(ring, rows, size, n, shear, volume, out, at):
+    """Third component of a line of :func:`relax`."""
+    c, north, s, e, w, _, _, _, _ = rows
+    y, z = U8(size), U8(2 * size)
+    for k in range(n):
+        x = U8(k)
+        here = ring[c + z + x]
+        along = ring[c + z + x + U8(1)] + ring[c + z + x - U8(1)] - F4(2) * here
+        across = ring[north + z + x] + ring[s + z + x] + ring[e + z + x] + ring[w + z + x] - F4(4) * here
+        mixed = ring[north + x + U8(1)] - ring[north + x - U8(1)] - ring[s + x + U8(1)] + ring[s + x - U8(1)]
+        mixed += ring[e + y + x + U8(1)] - ring[e + y + x - U8(1)]
+        mixed += ring[w + y + x - U8(1)] - ring[w + y + x + U8(1)]
+        out[at + x] = here + shear * (along + across) + volume * (along + F4(0.25) * mixed)
+
+
+@njit(fastmath=FAST)
+def _copy_line(source, start, ring, at, n):
+    """A line into the ring, with its ends repeated; returns whether it holds anything but zeros."""
+    is_filled = False
+    for k in range(n):
+        value = source[start + U8(k)]
+        ring[at + U8(k)] = value
+        is_filled |= value != F4(0)
+    ring[at - U8(1)], ring[at + U8(n)] = source[start], source[start + U8(n - 1)]
+    return is_filled
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
 def relax(field, shear, volume, out):
     """``out = field + shear * laplacian(field) + volume * grad div field`` for ``(3, I, J, K)``; edges are repeated.
 
-    Second differences along an axis are compact, mixed ones central.
+    Second differences along an axis are compact, mixed ones central. The 27 lines around one are kept side by side in a
+    ring; lines with nothing but zeros around them are left out. A task is a tile of lines over a block of planes, so
+    that a line stays in the second cache until all three planes around have used it.
     """
-    _, size_i, size_j, size_k = field.shape
-    area = size_j * size_k
-    v = U8(size_i * area)
+    _, size_i, size_j, n = field.shape
     f, o = field.reshape(-1), out.reshape(-1)
-    for i in prange(size_i):
-        up, down = min(i + 1, size_i - 1) * area, max(i - 1, 0) * area
-        for j in range(size_j):
-            ahead, behind = min(j + 1, size_j - 1) * size_k, max(j - 1, 0) * size_k
+    area, size = size_j * n, n + 2
+    num_tiles = (size_j + LINES_PER_TASK - 1) // LINES_PER_TASK
+    num_blocks = (size_i + PLANES_PER_TASK - 1) // PLANES_PER_TASK
+    for task in prange(num_blocks * num_tiles):
+        left, first_plane = task % num_tiles * LINES_PER_TASK, task // num_tiles * PLANES_PER_TASK
+        right, num_planes = min(left + LINES_PER_TASK, size_j), min(PLANES_PER_TASK, size_i - first_plane)
+        ring, is_filled = np.zeros(9 * 4 * size, F4), np.zeros((4, 3), np.bool_)
+        num_leads = right + 1 - max(left - 1, 0)
+        for step in range(num_planes * num_leads):
+            i, lead = first_plane + step // num_leads, max(left - 1, 0) + step % num_leads
+            for plane in range(3 if lead < size_j else 0):
+                above = min(max(i + plane - 1, 0), size_i - 1)
+                is_filled[lead & 3, plane] = False
+                for component in range(3):
+                    start = U8((component * size_i + above) * area + lead * n)
+                    at = U8((((lead & 3) * 3 + plane) * 3 + component) * size + 1)
+                    is_filled[lead & 3, plane] |= _copy_line(f, start, ring, at, n)
+            j = lead - 1
+            if j < left:
+                continue
+            here, ahead, behind = j & 3, min(j + 1, size_j - 1) & 3, max(j - 1, 0) & 3
+            first, second = U8(i * area + j * n), U8((size_i + i) * area + j * n)
+            third = U8((2 * size_i + i) * area + j * n)
+            if not (is_filled[here].any() or is_filled[ahead].any() or is_filled[behind].any()):
+                for k in range(n):
+                    o[first + U8(k)] = F4(0)
+                for k in range(n):
+                    o[second + U8(k)] = F4(0)
+                for k in range(n):
+                    o[third + U8(k)] = F4(0)
+                continue
             rows = (
-                U8(i * area + j * size_k),
-                U8(up + j * size_k),
-                U8(down + j * size_k),
-                U8(i * area + ahead),
-                U8(i * area + behind),
-                U8(up + ahead),
-                U8(up + behind),
-                U8(down + ahead),
-                U8(down + behind),
+                U8((here * 3 + 1) * 3 * size + 1),
+                U8((here * 3 + 2) * 3 * size + 1),
+                U8(here * 9 * size + 1),
+                U8((ahead * 3 + 1) * 3 * size + 1),
+                U8((behind * 3 + 1) * 3 * size + 1),
+                U8((ahead * 3 + 2) * 3 * size + 1),
+                U8((behind * 3 + 2) * 3 * size + 1),
+                U8(ahead * 9 * size + 1),
+                U8(behind * 9 * size + 1),
             )
-            last = size_k - 1
-            _relax_at(f, o, rows, v, U8(0), U8(0), U8(min(1, last)), shear, volume)
-            for k in range(1, last):
-                _relax_at(f, o, rows, v, U8(k), U8(k) - U8(1), U8(k) + U8(1), shear, volume)
-            _relax_at(f, o, rows, v, U8(last), U8(max(last - 1, 0)), U8(last), shear, volume)
+            _relax_along_i(ring, rows, size, n, shear, volume, o, first)
+            _relax_along_j(ring, rows, size, n, shear, volume, o, second)
+            _relax_along_k(ring, rows, size, n, shear, volume, o, third)
 
 
 @njit(inline="always")

@@ -1,10 +1,19 @@
-"""Separable convolution of volumes with short symmetric filters; the edges are repeated."""
+"""Separable convolution of volumes with short symmetric filters; the edges are repeated.
+
+Lines that hold nothing but zeros as far as the filter reaches are left out: their sum is zero, exactly. Before lines
+far apart in memory are added up they are copied side by side: volumes whose planes are a multiple of 4096 bytes would
+put them all in one set of the cache.
+"""
 
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.spans import clear, clear_outside, span_of, union_of, widen
+
 F4 = np.float32
 U8 = np.uint64
+PIECE = 512
+"""Numbers of a plane that are filtered along the first axis at a time: what its ring of planes needs fits in L1."""
 FAST = {"contract", "nsz"}
 
 
@@ -25,65 +34,132 @@ def _add_four(out, at, source, low, high, taps, first, n):
 
 
 @njit(inline="always")
-def _convolve_lines(source, base, step, size, line, taps, out, at, n):
-    """One output line of `n` numbers, filtered across the `size` lines that lie `step` apart from `base` on."""
-    centre = U8(base + line * step)
+def _start_with_two(out, at, source, centre, low, high, taps, n):
+    """``out[at:at+n]`` = the middle tap and two pairs."""
+    w0, w1, w2 = taps[0], taps[1], taps[2]
+    a1, a2 = low
+    b1, b2 = high
     for k in range(n):
-        out[at + U8(k)] = taps[0] * source[centre + U8(k)]
-    for q in range(1, len(taps), 4):
-        low = (
-            U8(base + max(line - q, 0) * step),
-            U8(base + max(line - q - 1, 0) * step),
-            U8(base + max(line - q - 2, 0) * step),
-            U8(base + max(line - q - 3, 0) * step),
+        e = U8(k)
+        out[at + e] = (
+            w0 * source[centre + e] + w1 * (source[a1 + e] + source[b1 + e]) + w2 * (source[a2 + e] + source[b2 + e])
         )
-        high = (
-            U8(base + min(line + q, size - 1) * step),
-            U8(base + min(line + q + 1, size - 1) * step),
-            U8(base + min(line + q + 2, size - 1) * step),
-            U8(base + min(line + q + 3, size - 1) * step),
+
+
+@njit(inline="always")
+def _start_with_six(out, at, source, centre, low, high, taps, n):
+    """``out[at:at+n]`` = the middle tap and six pairs."""
+    w0, w1, w2, w3, w4, w5, w6 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6]
+    a1, a2, a3, a4, a5, a6 = low
+    b1, b2, b3, b4, b5, b6 = high
+    for k in range(n):
+        e = U8(k)
+        out[at + e] = (
+            w0 * source[centre + e]
+            + w1 * (source[a1 + e] + source[b1 + e])
+            + w2 * (source[a2 + e] + source[b2 + e])
+            + w3 * (source[a3 + e] + source[b3 + e])
+            + w4 * (source[a4 + e] + source[b4 + e])
+            + w5 * (source[a5 + e] + source[b5 + e])
+            + w6 * (source[a6 + e] + source[b6 + e])
         )
+
+
+@njit(inline="always")
+def _convolve(source, places, taps, out, at, n):
+    """``out[at:at+n]``, where ``places[radius + q]`` is the first of the `n` numbers that tap q takes."""
+    c = len(taps) - 1
+    if c == 0:
+        for k in range(n):
+            out[at + U8(k)] = taps[0] * source[places[0] + U8(k)]
+        return
+    if c == 2:
+        low, high = (places[1], places[0]), (places[3], places[4])
+        _start_with_two(out, at, source, places[2], low, high, taps, n)
+        return
+    low = (places[c - 1], places[c - 2], places[c - 3], places[c - 4], places[c - 5], places[c - 6])
+    high = (places[c + 1], places[c + 2], places[c + 3], places[c + 4], places[c + 5], places[c + 6])
+    _start_with_six(out, at, source, places[c], low, high, taps, n)
+    for q in range(7, c, 4):
+        low = (places[c - q], places[c - q - 1], places[c - q - 2], places[c - q - 3])
+        high = (places[c + q], places[c + q + 1], places[c + q + 2], places[c + q + 3])
         _add_four(out, at, source, low, high, taps, q, n)
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
 def convolve_first_axis(volumes, taps, out):
-    """Filter each volume of ``(N, I, J, K)`` along I.
+    """Filter each volume of ``(N, I, J, K)`` along I, a piece of each plane at a time.
 
-    `taps` is one half of the filter, centre first, with 1 + 4 m numbers; so in all functions of this file.
+    `taps` is one half of the filter, centre first, with 1 or 3 + 4 m numbers; so in all functions of this file.
     """
     num, size_i, size_j, size_k = volumes.shape
     source, target = volumes.reshape(-1), out.reshape(-1)
-    step = size_j * size_k
-    for row in prange(num * size_j):
-        base = (row // size_j) * size_i * step + (row % size_j) * size_k
-        for i in range(size_i):
-            _convolve_lines(source, base, step, size_i, i, taps, target, U8(base + i * step), size_k)
+    radius, area = len(taps) - 1, size_j * size_k
+    pieces = (area + PIECE - 1) // PIECE
+    mask = 1
+    while mask < 2 * radius + 1:
+        mask *= 2
+    mask -= 1
+    for task in prange(num * pieces):
+        first = task % pieces * PIECE
+        base, n = task // pieces * size_i * area + first, min(PIECE, area - first)
+        ring, line = np.empty((mask + 1) * PIECE, F4), np.empty(PIECE, F4)
+        places, num_filled = np.empty(2 * radius + 1, np.uint64), np.zeros(size_i + radius + 1, np.int64)
+        for lead in range(size_i + radius):
+            num_filled[lead + 1] = num_filled[lead]
+            if lead < size_i:
+                start, at = base + lead * area, U8((lead & mask) * PIECE)
+                low, high = span_of(source, start, n)
+                num_filled[lead + 1] += high > low
+                for k in range(n):
+                    ring[at + U8(k)] = source[U8(start) + U8(k)]
+            i = lead - radius
+            if i < 0:
+                continue
+            at = U8(base + i * area)
+            if num_filled[lead + 1] == num_filled[max(i - radius, 0)]:
+                clear(target, at, n)
+                continue
+            for q in range(-radius, radius + 1):
+                places[radius + q] = U8((min(max(i + q, 0), size_i - 1) & mask) * PIECE)
+            _convolve(ring, places, taps, line, U8(0), n)
+            for k in range(n):
+                target[at + U8(k)] = line[U8(k)]
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
 def convolve_last_axes(volumes, taps_j, taps_k, out):
     """Filter each volume of ``(N, I, J, K)`` along K, then along J."""
-    num, size_i, size_j, size_k = volumes.shape
+    num, size_i, size_j, n = volumes.shape
     source, target = volumes.reshape(-1), out.reshape(-1)
-    radius = len(taps_k) - 1
+    radius_j, radius_k = len(taps_j) - 1, len(taps_k) - 1
     for plane in prange(num * size_i):
-        rows = np.empty(size_j * size_k, F4)
-        padded = np.empty(size_k + 2 * radius, F4)
-        base = plane * size_j * size_k
+        rows = np.empty(size_j * n, F4)
+        padded = np.empty(n + 2 * radius_k, F4)
+        lows, highs = np.empty(size_j, np.int64), np.empty(size_j, np.int64)
+        places_j, places_k = np.empty(2 * radius_j + 1, np.uint64), np.empty(2 * radius_k + 1, np.uint64)
+        base = plane * size_j * n
         for j in range(size_j):
-            start = U8(base + j * size_k)
-            for k in range(radius):
-                padded[U8(k)] = source[start]
-                padded[U8(radius + size_k + k)] = source[start + U8(size_k - 1)]
-            for k in range(size_k):
-                padded[U8(radius) + U8(k)] = source[start + U8(k)]
-            at, centre = U8(j * size_k), U8(radius)
-            for k in range(size_k):
-                rows[at + U8(k)] = taps_k[0] * padded[centre + U8(k)]
-            for q in range(1, len(taps_k), 4):
-                low = (centre - U8(q), centre - U8(q + 1), centre - U8(q + 2), centre - U8(q + 3))
-                high = (centre + U8(q), centre + U8(q + 1), centre + U8(q + 2), centre + U8(q + 3))
-                _add_four(rows, at, padded, low, high, taps_k, q, size_k)
+            start, at = base + j * n, U8(j * n)
+            low, high = span_of(source, start, n)
+            low, high = widen(low, high, radius_k, n)
+            lows[j], highs[j] = low, high
+            clear_outside(rows, at, low, high, n)
+            if high <= low:
+                continue
+            for k in range(radius_k):
+                padded[U8(k)] = source[U8(start)]
+                padded[U8(radius_k + n + k)] = source[U8(start + n - 1)]
+            for k in range(n):
+                padded[U8(radius_k) + U8(k)] = source[U8(start) + U8(k)]
+            for q in range(2 * radius_k + 1):
+                places_k[q] = U8(low + q)
+            _convolve(padded, places_k, taps_k, rows, at + U8(low), high - low)
         for j in range(size_j):
-            _convolve_lines(rows, 0, size_k, size_j, j, taps_j, target, U8(base + j * size_k), size_k)
+            low, high = union_of(lows, highs, max(j - radius_j, 0), min(j + radius_j + 1, size_j), n)
+            at = U8(base + j * n)
+            clear_outside(target, at, low, high, n)
+            for q in range(-radius_j, radius_j + 1):
+                places_j[radius_j + q] = U8(min(max(j + q, 0), size_j - 1) * n + low)
+            if high > low:
+                _convolve(rows, places_j, taps_j, target, at + U8(low), high - low)

@@ -1,7 +1,12 @@
 """Local correlation in box windows: its value and its exact gradient in one sweep over the planes.
 
 Box sums are made by adding the lines of each window directly, never by running totals, so no rounding error travels
-along an axis and the result does not depend on where the volume is divided between threads.
+along an axis and the result does not depend on where the volume is divided between threads. Windows in which the fixed
+image is zero everywhere have no covariance and no derivative: they are left out, which changes no number.
+
+A task is a tile of lines over a block of planes, small enough that all it keeps stays in the second cache. Several
+quantities of one line (five moments, three factors) stand one after the other with zeros between them, and are summed
+as one long line.
 """
 
 import numpy as np
@@ -10,185 +15,272 @@ from numba import njit, prange
 F4 = np.float32
 U8 = np.uint64
 FAST = {"contract", "nsz", "reassoc"}
-PLANES_PER_TASK = 32
+PLANES_PER_TASK, LINES_PER_TASK = 64, 48
 
 
-@njit(inline="always")
+def num_tiles(size_j):
+    """How many tiles `size_j` lines make."""
+    return -(-size_j // LINES_PER_TASK)
+
+
+@njit(fastmath=FAST)
 def _sum_row(padded, radius, out, at, n):
-    """``out[at:at+n]`` = box sums of a row that has `radius` zeros on either side."""
-    centre = U8(radius)
+    """``out[at + k]`` = sum of ``padded[k - radius : k + radius + 1]`` for `radius` <= k < n - `radius`."""
     if radius == 2:
+        for k in range(2, n - 2):
+            e = U8(k)
+            low = padded[e - U8(2)] + padded[e - U8(1)]
+            out[at + e] = low + padded[e] + (padded[e + U8(1)] + padded[e + U8(2)])
+        return
+    for k in range(radius, n - radius):
+        out[at + U8(k)] = padded[U8(k)]
+    for q in range(1, radius + 1):
+        for k in range(radius, n - radius):
+            out[at + U8(k)] += padded[U8(k - q)] + padded[U8(k + q)]
+
+
+@njit(fastmath=FAST)
+def _sum_ring(ring, first, last, height, step, offset, out, n):
+    """``out[:n]`` = sum of the lines `first` to `last` (exclusive) of a ring of `height`, `step` apart."""
+    if last - first == 5:
+        a0, a1 = U8(first % height * step + offset), U8((first + 1) % height * step + offset)
+        a2, a3 = U8((first + 2) % height * step + offset), U8((first + 3) % height * step + offset)
+        a4 = U8((first + 4) % height * step + offset)
         for k in range(n):
             e = U8(k)
-            out[at + e] = padded[e] + padded[e + U8(1)] + padded[e + U8(2)] + padded[e + U8(3)] + padded[e + U8(4)]
+            out[e] = ring[a0 + e] + ring[a1 + e] + ring[a2 + e] + ring[a3 + e] + ring[a4 + e]
         return
     for k in range(n):
-        out[at + U8(k)] = padded[centre + U8(k)]
-    for q in range(1, radius + 1):
-        low, high = centre - U8(q), centre + U8(q)
+        out[U8(k)] = F4(0)
+    for line in range(first, last):
+        a = U8(line % height * step + offset)
         for k in range(n):
-            out[at + U8(k)] += padded[low + U8(k)] + padded[high + U8(k)]
+            out[U8(k)] += ring[a + U8(k)]
 
 
-@njit(inline="always")
-def _sum_lines(source, first, step, count, out, at, n):
-    """``out[at:at+n]`` = sum of `count` lines of n numbers that lie `step` apart from `first` on."""
-    s = U8(step)
-    done = 1
-    if count >= 5:
-        a1, a2, a3, a4 = first + s, first + s + s, first + s + s + s, first + s + s + s + s
-        for k in range(n):
-            e = U8(k)
-            out[at + e] = source[first + e] + source[a1 + e] + source[a2 + e] + source[a3 + e] + source[a4 + e]
-        done = 5
-    else:
-        for k in range(n):
-            out[at + U8(k)] = source[first + U8(k)]
-    while done + 1 < count:
-        a, b = first + U8(done) * s, first + U8(done + 1) * s
-        for k in range(n):
-            e = U8(k)
-            out[at + e] += source[a + e] + source[b + e]
-        done += 2
-    if done < count:
-        a = first + U8(done) * s
-        for k in range(n):
-            out[at + U8(k)] += source[a + U8(k)]
+@njit(fastmath=FAST)
+def _five_products(one, other, first, step, out, at, n):
+    """``out[at:at+n]`` = a line of `one` times `other`, summed over five planes that lie `step` apart.
 
-
-@njit(inline="always")
-def _moment_row(q, fixed, warped, weights, weighted, start, radius, n, padded):
-    """Write moment q of one row (f, w, ff, ww, fw, 1), times the weights, between the zeros of `padded`."""
-    at = U8(radius)
+    Three planes and then two: ten lines at the same place of their pages would not fit in the first cache together.
+    """
+    b, c = first + U8(step), first + U8(2 * step)
+    d, e = first + U8(3 * step), first + U8(4 * step)
     for k in range(n):
-        e = start + U8(k)
-        f, w = fixed[e], warped[e]
-        if q == 0:
-            value = f
-        elif q == 1:
-            value = w
-        elif q == 2:
-            value = f * f
-        elif q == 3:
-            value = w * w
-        elif q == 4:
-            value = f * w
-        else:
-            value = F4(1)
+        x = U8(k)
+        out[at + x] = one[first + x] * other[first + x] + one[b + x] * other[b + x] + one[c + x] * other[c + x]
+    for k in range(n):
+        x = U8(k)
+        out[at + x] += one[d + x] * other[d + x] + one[e + x] * other[e + x]
+
+
+@njit(fastmath=FAST)
+def _five_squares(values, first, step, out, at, n):
+    """``out[at:at+n]`` = the squares of a line of `values` summed over five planes that lie `step` apart."""
+    b, c = first + U8(step), first + U8(2 * step)
+    d, e = first + U8(3 * step), first + U8(4 * step)
+    for k in range(n):
+        x = U8(k)
+        v0, v1, v2, v3, v4 = values[first + x], values[b + x], values[c + x], values[d + x], values[e + x]
+        out[at + x] = v0 * v0 + v1 * v1 + v2 * v2 + v3 * v3 + v4 * v4
+
+
+@njit(fastmath=FAST)
+def _five_sums(values, first, step, out, at, n):
+    """``out[at:at+n]`` = a line of `values` summed over five planes that lie `step` apart."""
+    b, c = first + U8(step), first + U8(2 * step)
+    d, e = first + U8(3 * step), first + U8(4 * step)
+    for k in range(n):
+        x = U8(k)
+        out[at + x] = values[first + x] + values[b + x] + values[c + x] + values[d + x] + values[e + x]
+
+
+@njit(fastmath=FAST)
+def _sum_moments(fixed, warped, weights, weighted, first, step, count, out, at, size, n):
+    """Moments f, w, ff, ww, fw (and the weights) of a line, summed over `count` planes; each `size` after the other."""
+    if count == 5 and not weighted:
+        start = U8(first)
+        _five_sums(fixed, start, step, out, U8(at), n)
+        _five_sums(warped, start, step, out, U8(at + size), n)
+        _five_squares(fixed, start, step, out, U8(at + 2 * size), n)
+        _five_squares(warped, start, step, out, U8(at + 3 * size), n)
+        _five_products(fixed, warped, start, step, out, U8(at + 4 * size), n)
+        return
+    for q in range(6 if weighted else 5):
+        a = U8(at + q * size)
+        for k in range(n):
+            out[a + U8(k)] = F4(0)
+        for plane in range(count):
+            start = U8(first + plane * step)
+            for k in range(n):
+                f, w = fixed[start + U8(k)], warped[start + U8(k)]
+                value = f if q == 0 else w if q == 1 else f * f if q == 2 else w * w if q == 3 else f * w
+                value = F4(1) if q == 5 else value
+                out[a + U8(k)] += value * weights[start + U8(k)] if weighted else value
+
+
+@njit(fastmath=FAST, error_model="numpy")  # else a check for zero before each division forbids vectors
+def _find_factors(sums, inverse_counts, weights, start, weighted, noises, squared, size, radius, terms):
+    """From the moments of the windows of a line to the factors a, b and c of the derivative.
+
+    The derivative by the warped voxel x is the sum over its windows of ``a f(x) - b w(x) - c``. Returns the sum of the
+    correlation over the windows.
+    """
+    noise, shared_noise = noises
+    total = F4(0)
+    s1, s2, s3, s4, s5 = U8(size), U8(2 * size), U8(3 * size), U8(4 * size), U8(5 * size)
+    for k in range(size - 2 * radius):
+        e = U8(k + radius)
         if weighted:
-            value *= weights[e]
-        padded[at + U8(k)] = value
+            outer = weights[start + U8(k)]
+            scale = F4(1) / max(sums[s5 + e], F4(1))
+        else:
+            outer, scale = F4(1), inverse_counts[U8(k)]
+        mean_f, mean_w = sums[e] * scale, sums[s1 + e] * scale
+        var_f = max(sums[s2 + e] * scale - mean_f * mean_f, F4(0)) + noise
+        var_w = max(sums[s3 + e] * scale - mean_w * mean_w, F4(0)) + noise
+        covariance = sums[s4 + e] * scale - mean_f * mean_w + shared_noise
+        inverse = F4(1) / (var_f * var_w)
+        if squared:
+            value = covariance * covariance * inverse
+            a = F4(2) * covariance * inverse * scale * outer
+        else:
+            root = np.sqrt(inverse)
+            value = covariance * root
+            a = root * scale * outer
+        b = a * covariance * inverse * var_f
+        total += outer * value
+        terms[e] = a
+        terms[s1 + e] = b
+        terms[s2 + e] = a * mean_f - b * mean_w
+    return total
+
+
+@njit(fastmath=FAST)
+def _combine(fixed, warped, weights, weighted, start, box, size, radius, factor, out):
+    """The derivative on a line, from the sums of the factors over all windows of its voxels."""
+    s0, s1, s2 = U8(radius), U8(size + radius), U8(2 * size + radius)
+    for k in range(size - 2 * radius):
+        e, x = U8(k), start + U8(k)
+        slope = fixed[x] * box[s0 + e] - warped[x] * box[s1 + e] - box[s2 + e]
+        out[x] = factor * (slope * weights[x] if weighted else slope)
+
+
+@njit(inline="always")
+def _reach(is_filled, radius, row):
+    """Whether any line within `radius` of one is filled."""
+    return is_filled[max(row - radius, 0) : min(row + radius + 1, len(is_filled))].any()
+
+
+@njit(cache=True)
+def _part_of_line(spans, first, last, left, right, radii, n):
+    """What lines of a task can matter at all: the span of all lines that its windows reach, and their windows."""
+    radius_i, radius_j, radius_k = radii
+    low, high = n, 0
+    for i in range(max(first - 2 * radius_i, 0), min(last + 2 * radius_i, spans.shape[1])):
+        for j in range(max(left - 2 * radius_j, 0), min(right + 2 * radius_j, spans.shape[2])):
+            low, high = min(low, spans[0, i, j]), max(high, spans[1, i, j])
+    return max(low - 2 * radius_k, 0), min(high + 2 * radius_k, n)
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
-def correlation(fixed, warped, weights, weighted, radii, noise, shared_noise, squared, gradient, values):
+def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared, factor, gradient, values):
     """Local correlation of `fixed` and `warped`, and its derivative with respect to `warped`.
 
     Args:
         fixed, warped: ``(I, J, K)``.
         weights: ``(I, J, K)`` weights of voxels inside windows and of windows in the sum; read if `weighted`.
+        spans: ``(2, I, J)``: where each line of `fixed` begins and ends to be other than zero; whole lines if the noise
+            is shared.
         radii: Half widths of the window along the three axes; windows are cut at the edges.
-        noise: Added to both variances.
-        shared_noise: Added to the covariance.
+        noises: Added to both variances, and to the covariance.
         squared: Whether the correlation is squared.
-        gradient: Out, ``(I, J, K)``: derivative of the sum over windows.
-        values: Out, ``(I,)`` float64: (weighted) sum of the correlation over each plane of windows.
+        factor: Of the derivative.
+        gradient: Out, ``(I, J, K)``: derivative of the sum over windows, times `factor`.
+        values: Out, ``(I, tiles)`` float64: (weighted) sum of the correlation over the windows of each plane and tile.
     """
     size_i, size_j, n = fixed.shape
     radius_i, radius_j, radius_k = radii
-    span, area = 2 * radius_i + 1, size_j * n
+    depth, height, area = 2 * radius_i + 1, 2 * radius_j + 1, size_j * n
     num_moments = 6 if weighted else 5
-    flat_f, flat_w, flat_g, flat_m = fixed.reshape(-1), warped.reshape(-1), gradient.reshape(-1), weights.reshape(-1)
-    for task in prange((size_i + PLANES_PER_TASK - 1) // PLANES_PER_TASK):
-        first, last = task * PLANES_PER_TASK, min((task + 1) * PLANES_PER_TASK, size_i)
-        moments = np.zeros(num_moments * span * area, F4)
-        terms = np.zeros(3 * span * area, F4)
-        sums = np.empty(6 * n, F4)
-        padded = np.zeros(n + 2 * radius_k, F4)
-        padded_terms = np.zeros((3, n + 2 * radius_k), F4)
-        rows = np.empty(3 * area, F4)
-        for lead in range(first - 2 * radius_i, last + 2 * radius_i):
-            # 1. moments of plane `lead`, summed over its own windows
-            slot = (lead + 2 * span) % span
-            for q in range(num_moments):
-                ring = U8((q * span + slot) * area)
-                if lead < 0 or lead >= size_i:
-                    for e in range(area):
-                        moments[ring + U8(e)] = F4(0)
-                    continue
-                for j in range(size_j):
-                    start = U8(lead * area + j * n)
-                    _moment_row(q, flat_f, flat_w, flat_m, weighted, start, radius_k, n, padded)
-                    _sum_row(padded, radius_k, rows, U8(j * n), n)
-                for j in range(size_j):
-                    low, high = max(j - radius_j, 0), min(j + radius_j, size_j - 1)
-                    _sum_lines(rows, U8(low * n), n, high - low + 1, moments, ring + U8(j * n), n)
-            # 2. correlation of plane `middle`, whose windows are complete now
-            middle = lead - radius_i
-            if middle < first - radius_i:
-                continue
-            slot = (middle + 2 * span) % span
-            if middle < 0 or middle >= size_i:
-                for q in range(3):
-                    ring = U8((q * span + slot) * area)
-                    for e in range(area):
-                        terms[ring + U8(e)] = F4(0)
-            else:
-                depth = min(middle + radius_i, size_i - 1) - max(middle - radius_i, 0) + 1
-                total = 0.0
-                for j in range(size_j):
-                    for q in range(num_moments):
-                        _sum_lines(moments, U8(q * span * area + j * n), area, span, sums, U8(q * n), n)
-                    depth_height = depth * (min(j + radius_j, size_j - 1) - max(j - radius_j, 0) + 1)
-                    start = U8(middle * area + j * n)
-                    row_total = F4(0)
-                    for k in range(n):
-                        e = U8(k)
-                        outer = F4(1)
-                        if weighted:
-                            outer = flat_m[start + e]
-                            count = max(sums[U8(5 * n) + e], F4(1))
-                        else:
-                            count = F4(depth_height * (min(k + radius_k, n - 1) - max(k - radius_k, 0) + 1))
-                        scale = F4(1) / count
-                        mean_f, mean_w = sums[e] * scale, sums[U8(n) + e] * scale
-                        var_f = max(sums[U8(2 * n) + e] * scale - mean_f * mean_f, F4(0)) + noise
-                        var_w = max(sums[U8(3 * n) + e] * scale - mean_w * mean_w, F4(0)) + noise
-                        covariance = sums[U8(4 * n) + e] * scale - mean_f * mean_w + shared_noise
-                        inverse = F4(1) / (var_f * var_w)
-                        if squared:
-                            value = covariance * covariance * inverse
-                            a = F4(2) * covariance * inverse * scale * outer
-                        else:
-                            root = np.sqrt(inverse)
-                            value = covariance * root
-                            a = root * scale * outer
-                        b = a * covariance / var_w
-                        row_total += outer * value
-                        at = U8(radius_k) + e
-                        padded_terms[0, at] = a
-                        padded_terms[1, at] = b
-                        padded_terms[2, at] = a * mean_f - b * mean_w
-                    total += row_total
-                    for q in range(3):
-                        _sum_row(padded_terms[q], radius_k, rows, U8((q * size_j + j) * n), n)
-                if first <= middle < last:
-                    values[middle] = total
-                for q in range(3):
-                    ring = U8((q * span + slot) * area)
-                    for j in range(size_j):
-                        low, high = max(j - radius_j, 0), min(j + radius_j, size_j - 1)
-                        at = ring + U8(j * n)
-                        _sum_lines(rows, U8((q * size_j + low) * n), n, high - low + 1, terms, at, n)
-            # 3. gradient in plane `done`, all of whose windows are known now
+    f, w, m, g = fixed.reshape(-1), warped.reshape(-1), weights.reshape(-1), gradient.reshape(-1)
+    num_columns = values.shape[1]
+    num_blocks = (size_i + PLANES_PER_TASK - 1) // PLANES_PER_TASK
+    for task in prange(num_columns * num_blocks):
+        tile = task % num_columns
+        first, left = task // num_columns * PLANES_PER_TASK, tile * LINES_PER_TASK
+        last, right = min(first + PLANES_PER_TASK, size_i), min(left + LINES_PER_TASK, size_j)
+        low, high = _part_of_line(spans, first, last, left, right, radii, n)
+        for i in range(first, last):
+            values[i, tile] = 0.0
+            for e in range(i * area + left * n, i * area + right * n):
+                g[U8(e)] = F4(0)
+        if high <= low:
+            continue
+        size = high - low + 2 * radius_k
+        lines = np.zeros(height * num_moments * size, F4)  # moments of the last lines, summed over planes
+        padded = np.zeros(num_moments * size, F4)  # of one line, summed over planes and lines
+        sums = np.zeros(num_moments * size, F4)  # of whole windows
+        terms = np.zeros(3 * size, F4)  # factors of the derivative, of one line
+        term_lines = np.zeros(height * 3 * size, F4)  # of the last lines, summed along K
+        box = np.zeros(3 * size, F4)
+        planes = np.zeros(depth * LINES_PER_TASK * 3 * size, F4)  # of the last planes, summed along K and J
+        inverse_counts = np.empty(high - low, F4)
+        is_filled, has_windows = np.zeros(size_j, np.bool_), np.zeros(size_j, np.bool_)
+        is_done = np.zeros((LINES_PER_TASK, depth), np.bool_)
+        for middle in range(max(first - radius_i, 0), last + radius_i):
+            near, far = max(middle - radius_i, 0), min(middle + radius_i + 1, size_i)
+            for j in range(max(left - 2 * radius_j, 0), min(right + 2 * radius_j, size_j)):
+                is_filled[j] = False
+                for i in range(near, far):
+                    is_filled[j] |= spans[1, i, j] > spans[0, i, j]
+            for j in range(max(left - radius_j, 0), min(right + radius_j, size_j)):
+                has_windows[j] = middle < size_i and _reach(is_filled, radius_j, j)
+            total = 0.0
+            for lead in range(left - 2 * radius_j, right + 2 * radius_j):
+                # 1. line `lead`: moments summed over planes
+                if 0 <= lead < size_j and middle < size_i and _reach(has_windows, radius_j, lead):
+                    start, at = near * area + lead * n + low, lead % height * num_moments * size + radius_k
+                    _sum_moments(f, w, m, weighted, start, area, far - near, lines, at, size, high - low)
+                # 2. line `j`: moments of its windows, the correlation, and the factors of the derivative
+                j = lead - radius_j
+                if max(left - radius_j, 0) <= j < min(right + radius_j, size_j):
+                    at = j % height * 3 * size
+                    if has_windows[j]:
+                        above, below = max(j - radius_j, 0), min(j + radius_j + 1, size_j)
+                        _sum_ring(lines, above, below, height, num_moments * size, 0, padded, num_moments * size)
+                        _sum_row(padded, radius_k, sums, U8(0), num_moments * size)
+                        for k in range(low, high):
+                            along = min(k + radius_k, n - 1) - max(k - radius_k, 0) + 1
+                            inverse_counts[k - low] = F4(1) / F4((far - near) * (below - above) * along)
+                        start = U8(middle * area + j * n + low)
+                        value = _find_factors(
+                            sums, inverse_counts, m, start, weighted, noises, squared, size, radius_k, terms
+                        )
+                        total += value if left <= j < right else F4(0)
+                        _sum_row(terms, radius_k, term_lines, U8(at), 3 * size)
+                    else:
+                        for k in range(3 * size):
+                            term_lines[U8(at + k)] = F4(0)
+                # 3. line `j`: the factors summed along K and J
+                j = lead - 2 * radius_j
+                if left <= j < right:
+                    slot = middle % depth
+                    is_done[j - left, slot] = middle < size_i and _reach(has_windows, radius_j, j)
+                    at = (slot * LINES_PER_TASK + j - left) * 3 * size
+                    above, below = max(j - radius_j, 0), min(j + radius_j + 1, size_j)
+                    _sum_ring(term_lines, above, below, height, 3 * size, 0, box, 3 * size)
+                    for k in range(3 * size):
+                        planes[U8(at + k)] = box[U8(k)]
+            if first <= middle < last:
+                values[middle, tile] = total
+            # 4. derivative in plane `done`, all of whose windows are known now
             done = middle - radius_i
-            if done < first or done >= last:
-                continue
-            for j in range(size_j):
-                for q in range(3):
-                    _sum_lines(terms, U8(q * span * area + j * n), area, span, sums, U8(q * n), n)
-                start = U8(done * area + j * n)
-                for k in range(n):
-                    e = U8(k)
-                    g = flat_f[start + e] * sums[e] - flat_w[start + e] * sums[U8(n) + e] - sums[U8(2 * n) + e]
-                    flat_g[start + e] = g * flat_m[start + e] if weighted else g
+            for j in range(left, right if first <= done < last else left):
+                if not is_done[j - left].any():
+                    continue
+                above, below = max(done - radius_i, 0), min(done + radius_i + 1, size_i)
+                step = LINES_PER_TASK * 3 * size
+                _sum_ring(planes, above, below, depth, step, (j - left) * 3 * size, box, 3 * size)
+                start = U8(done * area + j * n + low)
+                _combine(f, w, m, weighted, start, box, size, radius_k, factor, g)

@@ -1,0 +1,67 @@
+"""Where lines of voxels are not zero, so that loops can leave out what cannot change a result.
+
+A span is a half-open range of indices along K; an empty one is ``(n, 0)``, so that unions are minima and maxima. Spans
+begin and end at multiples of 16 numbers (or at the end of the line), the width of a vector register.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+F4 = np.float32
+U8 = np.uint64
+LANES = 16
+
+
+@njit(inline="always")
+def widen(low, high, radius, n):
+    """A span with `radius` more on either side, rounded outwards, cut at the ends of the line; empty stays empty."""
+    if high <= low:
+        return n, 0
+    return max(low - radius, 0) // LANES * LANES, min((high + radius + LANES - 1) // LANES * LANES, n)
+
+
+@njit(inline="always")
+def span_of(values, start, n):
+    """First and last (exclusive) index of what is not zero (or NaN) in ``values[start:start+n]``."""
+    low = 0
+    while low < n and values[U8(start + low)] == F4(0):
+        low += 1
+    high = n
+    while high > low and values[U8(start + high - 1)] == F4(0):
+        high -= 1
+    return widen(low, high, 0, n)
+
+
+@njit(inline="always")
+def union_of(lows, highs, first, last, n):
+    """The span over lines `first` to `last` (exclusive), all of whose spans are listed."""
+    low, high = n, 0
+    for line in range(first, last):
+        low, high = min(low, lows[line]), max(high, highs[line])
+    return low, high
+
+
+@njit(inline="always")
+def clear(out, at, n):
+    """Zeros in ``out[at:at+n]``."""
+    for k in range(n):
+        out[at + U8(k)] = F4(0)
+
+
+@njit(inline="always")
+def clear_outside(out, at, low, high, n):
+    """Zeros in a line of `n` numbers outside of its span."""
+    clear(out, at, min(low, n))
+    if high < n:
+        clear(out, at + U8(max(high, min(low, n))), n - max(high, min(low, n)))
+
+
+@njit(parallel=True, cache=True)
+def spans_of_volume(volume, lows, highs):
+    """The span of each line of ``(I, J, K)`` along K: `lows` and `highs` are ``(I, J)`` int32."""
+    size_i, size_j, n = volume.shape
+    flat = volume.reshape(-1)
+    for i in prange(size_i):
+        for j in range(size_j):
+            low, high = span_of(flat, (i * size_j + j) * n, n)
+            lows[i, j], highs[i, j] = low, high
