@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"functional"},
     {"transforms", "similarity", "regularity", "metrics"},
     {"io", "networks"},
-    {"registration"},
+    {"registration", "landmarks"},
     {"training"},
     {"evaluation"},
     {"reports"},

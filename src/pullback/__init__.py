@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         write_points,
         write_transform,
     )
+    from pullback.landmarks import fit_landmarks
     from pullback.pairwise import Registration, register
     from pullback.space import Grid
     from pullback.transforms import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         Rigid,
         Similarity,
         StationaryVelocity,
+        ThinPlateSpline,
         Translation,
         warp,
         warp_points,
@@ -54,6 +56,7 @@ _HOMES = {
         "write_points",
         "write_transform",
     ),
+    "pullback.landmarks": ("fit_landmarks",),
     "pullback.pairwise": ("Registration", "register"),
     "pullback.space": ("Grid",),
     "pullback.transforms": (
@@ -64,6 +67,7 @@ _HOMES = {
         "Rigid",
         "Similarity",
         "StationaryVelocity",
+        "ThinPlateSpline",
         "Translation",
         "warp",
         "warp_points",
@@ -98,8 +102,10 @@ __all__ = [
     "Rigid",
     "Similarity",
     "StationaryVelocity",
+    "ThinPlateSpline",
     "Translation",
     "__version__",
+    "fit_landmarks",
     "read_image",
     "read_labels",
     "read_points",

@@ -20,6 +20,7 @@ from pullback.cli import (
     info,
     invert,
     jacobian,
+    landmarks,
     models,
     register,
     report,
@@ -65,6 +66,7 @@ app.command("convert")(convert.command)
 app.command("compose")(compose.command)
 app.command("invert")(invert.command)
 app.command("jacobian")(jacobian.command)
+app.command("landmarks")(landmarks.command)
 app.command("info")(info.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)

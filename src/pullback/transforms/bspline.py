@@ -14,11 +14,9 @@ from torch import Tensor
 
 from pullback.space import Grid
 from pullback.transforms.abstract import AbstractTransform
+from pullback.transforms.newton import origins_of
 
 ORDERS = (1, 2, 3)
-NUM_ITERATIONS = 30
-CONVERGED_MM = 1e-8
-"""Where Newton's method stops; it doubles the digits at each step, so the last step is far better than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,20 +138,7 @@ class InverseBSpline(AbstractTransform):
 
     def map_points(self, points: Tensor) -> Tensor:
         """Map points ``(N, D)`` in mm."""
-        best = points.clone()
-        least = torch.full((len(points),), torch.inf, dtype=torch.float64)
-        left, guess = torch.arange(len(points)), points.clone()
-        for _ in range(NUM_ITERATIONS):
-            gap = self.forward.map_points(guess) - points[left]
-            length = torch.linalg.vector_norm(gap, dim=-1)
-            better = length < least[left]
-            best[left[better]], least[left[better]] = guess[better], length[better]
-            going = torch.isfinite(length) & (least[left] > CONVERGED_MM)
-            left, guess, gap = left[going], guess[going], gap[going]
-            if len(left) == 0:
-                break
-            guess = guess - torch.linalg.solve_ex(self.forward.derivative_at(guess), gap)[0]
-        return best
+        return origins_of(self.forward, points, guess=points)
 
     def determinant_at(self, points: Tensor) -> Tensor:
         """One over the spline's determinant where the points come from."""
