@@ -128,7 +128,8 @@ def _row(method: str, cohort: Cohort, recipe: Recipe, options: argparse.Namespac
         predictor = Registering(find, cohort.spacings_mm())
     pairs = cohort.pairs(recipe.pairs.test, "test")[: options.pairs]
     labels = recipe.labels or cohort.label_values()
-    scores = score_pairs(predictor, cohort, pairs, labels, batch_size=1, with_surfaces=True)
+    away = {"simulation": recipe.simulation}
+    scores = score_pairs(predictor, cohort, pairs, labels, batch_size=1, with_surfaces=True, **away)
     return row_of(scores, **about, seconds=None if predictor is None else median(predictor.seconds))
 
 

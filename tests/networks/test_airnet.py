@@ -108,3 +108,11 @@ def test_it_learns_one_translation(name):
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(2.5, rel=0.01)
     assert min(losses) < 0.6
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_template_expanded_to_a_batch_is_as_good_as_its_copies(name: str):
+    network, (template, moving) = awake(name), pair(3, batch=3)
+    once = network(template[:1].expand_as(moving), moving)["matrix"]
+    copies = network(template[:1].repeat(3, 1, 1, 1, 1), moving)["matrix"]
+    torch.testing.assert_close(once, copies, atol=1e-5, rtol=1e-5)

@@ -13,7 +13,7 @@ from examples import oblique_axes, turn
 from pullback.data import Image, Pair
 from pullback.networks import AbstractNetwork, State, affine
 from pullback.registration import Card, Normalisation, Plan, predict, predict_start, register
-from pullback.registration.predict import fade_out, plan_of, start_matrix
+from pullback.registration.predict import fade_out, place_for, plan_of, start_matrix
 from pullback.space import Grid, Reorientation
 from pullback.transforms import Affine, Translation, warp
 
@@ -198,6 +198,51 @@ class KnownMatrix(Known):
         matrix[:, 0, 1] = 0.04
         matrix[:, :-1, -1] = self.voxels
         return {"matrix": matrix, "displacement": affine.displacement_of(matrix, tuple(fixed.shape[2:]))}
+
+
+class Bent(KnownMatrix):
+    """The same matrix, and a bump before it: what NICE-Trans gives."""
+
+    def state_of(self, fixed: Tensor, moving: Tensor) -> State:
+        state = super().state_of(fixed, moving)
+        axes = [torch.linspace(-2, 2, n) for n in fixed.shape[2:]]
+        bump = torch.exp(-sum(x**2 for x in torch.meshgrid(*axes, indexing="ij")))
+        before = torch.einsum("brc,c...->br...", state["matrix"][:, :-1, :-1], bump.expand(self.num_dims, *bump.shape))
+        return state | {"displacement": state["displacement"] + before}
+
+
+@pytest.mark.parametrize("alignment", ["header", "view", "affine"])
+def test_the_matrix_of_an_affine_network_holds_everywhere(alignment: str):
+    head, scan = phantoms.head(), phantoms.head()
+    plan = plan_of(KnownMatrix(SHIFT), card(alignment=alignment), Pair(head, scan), base=Plan(methods=("header",)))
+    with phantoms.no_rivals():
+        result = register(Pair(head, scan), plan)
+    assert result.field is None
+    assert isinstance(result.fixed_to_moving, Affine)
+    far = inner(head) + 500.0
+    torch.testing.assert_close(result.moving_to_fixed(result.fixed_to_moving(far)), far)
+    slope = (result.fixed_to_moving(far) - result.fixed_to_moving(inner(head)))[0]
+    torch.testing.assert_close(slope, torch.tensor([520.0, 500, 500]).double(), atol=3.0, rtol=0)
+    assert result.evidence.consistency.mean_voxels < 1e-6
+
+
+def test_what_a_network_gives_beyond_its_matrix_acts_before_it():
+    head, papers = phantoms.head(), card()
+    result = run(Bent(SHIFT), papers, head, head)
+    plain = run(KnownMatrix(SHIFT), papers, head, head)
+    torch.testing.assert_close(result.linear.matrix, plain.linear.matrix, atol=1e-9, rtol=0)
+    grid = place_for(papers, head)
+    points = grid.centres()[4:-4, 4:-4, 4:-4]
+    network = Bent(SHIFT)(*[torch.zeros(1, 1, *grid.shape)] * 2)["displacement"][0]
+    expected = grid.to_world(grid.to_voxel(points) + network.movedim(0, -1)[4:-4, 4:-4, 4:-4].double())
+    torch.testing.assert_close(result.fixed_to_moving(points), expected, atol=1e-3, rtol=0)
+
+
+def test_refinement_after_an_affine_network_starts_from_its_matrix():
+    head = phantoms.head()
+    refined = run(KnownMatrix((0.2, 0.0, 0.0)), card(), head, head, refine=1)
+    assert refined.field is not None
+    np.testing.assert_allclose(refined.linear.matrix[0, 1], 0.04, atol=1e-6)
 
 
 @pytest.mark.parametrize("alignment", ["header", "view"])

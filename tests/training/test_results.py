@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from pullback.networks import affine
+from pullback.training.augmentation import RandomAffine, Simulation
 from pullback.training.cache import Cache
-from pullback.training.cohort import Batch
+from pullback.training.cohort import Batch, seed_of
 from pullback.training.recipe import PairPlan
 from pullback.training.results import cohort_for, evaluate_network, row_of
-from pullback.training.validation import score_pairs
+from pullback.training.validation import SEED, carried_away, mean_scores, score_pairs
 
 
 def nothing_moves(batch: Batch) -> Tensor:
@@ -32,3 +34,27 @@ def test_surfaces_are_measured_only_when_asked_for_and_in_mm(cache: Cache):
     cohort = cohort_for(cache, plan, "validation", torch.device("cpu"))
     assert {tuple(spacing.tolist()) for spacing in cohort.spacings_mm().values()} == {(2.0, 2.0, 2.0)}
     assert all(score.hd95 is None for score in score_pairs(None, cohort, cohort.pairs(plan, "validation"), (1, 2)))
+
+
+def test_images_that_training_carries_away_are_carried_away_for_the_scores_too(cache: Cache):
+    plan = PairPlan()
+    cohort = cohort_for(cache, plan, "training", torch.device("cpu"))
+    pairs = cohort.pairs(plan, "training")[:4]
+    away = Simulation(RandomAffine(translation_voxels=4.0), makes="moving")
+    plain = score_pairs(None, cohort, pairs, (1, 2))
+    moved = score_pairs(None, cohort, pairs, (1, 2), simulation=away)
+    assert moved == score_pairs(None, cohort, pairs, (1, 2), simulation=away, batch_size=1)
+    assert mean_scores(moved)["dice"] < mean_scores(plain)["dice"] - 0.1
+    assert plain == score_pairs(
+        None, cohort, pairs, (1, 2), simulation=Simulation(RandomAffine(translation_voxels=4.0))
+    )
+
+    def brings_back(batch: Batch) -> Tensor:
+        places = [pairs.index(name) for name in batch.names]
+        still = [carried_away(cohort.batch([pairs[n]]), away, n) for n in places]
+        assert all(torch.equal(one.moving[0], batch.moving[k]) for k, one in enumerate(still))
+        matrices = [away.draw(1, cohort.shape, torch.Generator().manual_seed(seed_of(SEED, n))) for n in places]
+        return affine.displacement_of(torch.cat(matrices), cohort.shape)
+
+    back = score_pairs(brings_back, cohort, pairs, (1, 2), simulation=away)
+    assert abs(mean_scores(back)["dice"] - mean_scores(plain)["dice"]) < 0.05

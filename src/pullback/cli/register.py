@@ -28,6 +28,12 @@ def command(
             "moments and search compete. 'none' with --model deformable skips the affine."
         ),
     ] = None,
+    initial_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of a trained affine network: its start is tried first; the others, if it looks wrong."
+        ),
+    ] = None,
     similarity: Annotated[str, typer.Option(help=", ".join(SIMILARITIES))] = "auto",
     preset: Annotated[str, typer.Option(help=", ".join(PRESETS))] = "brain",
     smoothness: Annotated[float, typer.Option(help="Factor of the widths of smoothing.")] = 1.0,
@@ -77,6 +83,7 @@ def command(
             moving,
             model=model,
             initial=initial or None,
+            initial_model=initial_model,
             similarity=similarity,
             preset=preset,
             smoothness=smoothness,
@@ -107,6 +114,9 @@ def command(
 def say_verdict(registration: Registration, out: Path) -> None:
     """The verdict, where everything is, and how exactly the transforms read back."""
     verdict = registration.verdict
+    found = registration.result.initialisation
+    if found is not None and found.why:
+        print(f"start: {found.why}")
     print(f"verdict: {verdict.value} ({'; '.join(verdict.reasons)})")
     print(f"written: {out}/ (open {out / 'report.html'})")
     read_back = json.loads((out / "result.json").read_text(encoding="utf-8")).get("read_back_mm")

@@ -37,6 +37,8 @@ FEATURE_SIZE = 4
 CELL_VOXELS = 2 ** (NUM_LEVELS - 1)
 """The distance of two features before the last pooling."""
 RIDGE_VOXELS = 1.0
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Layouts in which convolutions of few channels take a third of the time on the CPU."""
 AVERAGE_POOL = {2: nnf.adaptive_avg_pool2d, 3: nnf.adaptive_avg_pool3d}
 
 
@@ -50,13 +52,21 @@ class Pathway(nn.Module):
         pairs = itertools.pairwise(widths)
         self.convolutions = nn.ModuleList(convolution(num_dims, a, b, nn.ReLU) for a, b in pairs)
         self.pool = MAX_POOL[num_dims](2)
+        self.layout = CHANNELS_LAST[num_dims]
         self.num_outputs = widths[-1]
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, num_outputs, *(S / 8))``."""
+        image = image.contiguous(memory_format=self.layout)
         for level, layer in enumerate(self.convolutions):
             image = layer(self.pool(image) if level else image)
         return image
+
+    def pair(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of both; those of one template that was expanded to a batch are computed once."""
+        is_template = len(fixed) > 1 and fixed.stride(0) == 0
+        ours = self(fixed[:1]).expand(len(fixed), *[-1] * (fixed.ndim - 1)) if is_template else self(fixed)
+        return ours, self(moving)
 
 
 class AIRNet(AbstractNetwork):
@@ -94,13 +104,14 @@ class AIRNet(AbstractNetwork):
     def state_of(self, fixed: Tensor, moving: Tensor) -> State:
         """`matrix` and its `displacement`."""
         shape = tuple(fixed.shape[2:])
-        numbers = self.regression(torch.cat([self._features(fixed), self._features(moving)], dim=1)).float()
+        features = [self._small(one) for one in self.pathway.pair(fixed, moving)]
+        numbers = self.regression(torch.cat(features, dim=1)).float()
         parts = self._factors(numbers) if self.parametrisation == "factors" else self._rows(numbers)
         matrix = affine.matrix_about(*parts, affine.origin_of(shape, self.origin, numbers))
         return {"matrix": matrix, "displacement": affine.displacement_of(matrix, shape)}
 
-    def _features(self, image: Tensor) -> Tensor:
-        features = self.pathway.pool(self.pathway(image))
+    def _small(self, features: Tensor) -> Tensor:
+        features = self.pathway.pool(features)
         wanted = (FEATURE_SIZE,) * self.num_dims
         if tuple(features.shape[2:]) != wanted:
             features = AVERAGE_POOL[self.num_dims](features, wanted)
@@ -140,7 +151,7 @@ class AIRNetMatches(AbstractNetwork):
     def state_of(self, fixed: Tensor, moving: Tensor) -> State:
         """`matrix` and its `displacement`."""
         shape = tuple(fixed.shape[2:])
-        ours, theirs = (self._centred(self.pathway(image)) for image in (fixed, moving))
+        ours, theirs = (self._centred(features) for features in self.pathway.pair(fixed, moving))
         points = self._points(ours)
         offsets = self._offsets(self.compare(_unit(ours)).float().flatten(2), _unit(theirs).flatten(2), points)
         lengths = ours.flatten(2).square().sum(1).add(1e-12).sqrt() + 1e-6

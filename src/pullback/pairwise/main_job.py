@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from pullback.kernels.threads import use_threads
 from pullback.pairwise.output import save
 from pullback.pairwise.summary import summarise, view_of
 from pullback.pairwise.words import Start, check_words_for_network, plan_from_words
-from pullback.registration import Plan, RegistrationResult
+from pullback.registration import Candidate, Plan, RegistrationResult
 from pullback.registration import register as run
-from pullback.registration.predict import plan_of
+from pullback.registration.predict import plan_of, predict_start
 from pullback.registration.register import OnProgress
 from pullback.registration.verdict import Verdict
 from pullback.reports import write_report
@@ -110,6 +110,7 @@ def register(
     *,
     model: str = "deformable",
     initial: Start | Sequence[Start] | None = None,
+    initial_model: str | Path | None = None,
     similarity: str = "auto",
     preset: str = "brain",
     smoothness: float = 1.0,
@@ -139,6 +140,8 @@ def register(
             axes with all flips), ``search`` (over rotations), ``none`` (the identity; with ``deformable`` the affine is
             left out), a linear transform or the file of one; several compete. Default: all of header, centre, moments
             and search compete.
+        initial_model: Weights of a trained affine network (safetensors), whose start is tried alone first; if it does
+            not look right, it competes with those of `initial`. The result says which was used, and why.
         similarity: ``mse``, ``ncc``, ``lncc``, ``mi``, ``mind``, or ``auto``: by the relation of the intensities.
         preset: ``brain`` (default), ``fast`` (stops at half resolution) or ``fine`` (more steps at full resolution).
         smoothness: Factor of the widths of smoothing of the deformation; larger is smoother.
@@ -185,9 +188,12 @@ def register(
         "seed": seed,
     }
     plan = plan_from_words(**words, fixed=fixed.grid, moving=moving.grid, num_channels=fixed.num_channels)
+    if initial_model is not None:
+        plan = replace(plan, first=_learned_start(initial_model, pair, plan))
+        words |= {"initial_model": str(initial_model)}
     if model_file is not None:
         network, card = load_network(model_file)
-        check_words_for_network(card, model=model, initial=initial, preset=preset)
+        check_words_for_network(card, model=model, initial=initial, preset=preset, initial_model=initial_model)
         plan = plan_of(network, card, pair, refine=refine, base=plan)
         words |= {"model_file": str(model_file), "refine": refine}
     elif refine:
@@ -196,6 +202,17 @@ def register(
     result = run(pair, plan, on_progress=on_progress)
     result.seconds["read"] = round(read_seconds, 3)
     return Registration(pair, plan, result, {**words, "threads": num_threads}, dict(label_names or {}))
+
+
+def _learned_start(weights: str | Path, pair: Pair, plan: Plan) -> Candidate:
+    """The start of an affine network, for a plan that has others to fall back on."""
+    if "none" in plan.methods:
+        raise ValueError(
+            "`initial_model` needs starts to fall back on, but `initial` is 'none' or one transform alone; leave it "
+            "out, or name more."
+        )
+    network, card = load_network(weights)
+    return predict_start(network, card, pair, device=plan.device)
 
 
 def _points(points: Any, lps: bool, num_dims: int) -> Points | None:

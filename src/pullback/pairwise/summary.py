@@ -102,7 +102,7 @@ def _initialisation(registration: "Registration") -> dict[str, Any]:
         "score": found.chosen.score,
         "margin": found.margin,
         "candidates": [{"name": c.name, "score": c.score} for c in found.candidates],
-    }
+    } | ({"why": found.why} if found.why else {})
 
 
 def _affine(linear: Any) -> dict[str, Any]:

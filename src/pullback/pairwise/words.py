@@ -71,21 +71,30 @@ def plan_from_words(
     )
 
 
-def check_words_for_network(card: Card, *, model: str, initial: Start | Sequence[Start] | None, preset: str) -> None:
+def check_words_for_network(
+    card: Card,
+    *,
+    model: str,
+    initial: Start | Sequence[Start] | None,
+    preset: str,
+    initial_model: str | Path | None = None,
+) -> None:
     """Refuse words that a network leaves no room for.
 
     Raises:
-        ValueError: If `model` or `preset` is not the default, or `initial` is given where the card asks for no
+        ValueError: If `model` or `preset` is not the default, or a start is given where the card asks for no
             registration before the network.
     """
     if model != "deformable":
         raise ValueError(f"`model` is '{model}', but a network gives a deformable map; leave `model` or `model_file`.")
     if preset != "brain":
         raise ValueError(f"`preset` is '{preset}', but a network has no levels; use `refine` for steps after it.")
-    if initial is not None and card.alignment not in LINEAR:
-        raise ValueError(
-            f"`initial` is given, but these weights want images brought together by '{card.alignment}'; leave it out."
-        )
+    for name, start in (("initial", initial), ("initial_model", initial_model)):
+        if start is not None and card.alignment not in LINEAR:
+            raise ValueError(
+                f"`{name}` is given, but these weights want images brought together by '{card.alignment}'; leave it "
+                "out."
+            )
     if initial is not None and initial in ("none", ["none"], ("none",)):
         raise ValueError(f"`initial` is 'none', but these weights want a {card.alignment} registration first.")
 

@@ -56,10 +56,12 @@ class Initialisation:
     Attributes:
         chosen: The winner.
         candidates: The refined candidates, best first, the winner included.
+        why: What became of a start that was tried before all others; empty if there was none.
     """
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
+    why: str = ""
 
     @property
     def margin(self) -> float:

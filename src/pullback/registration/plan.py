@@ -40,6 +40,19 @@ class DeformablePlan:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a network says of a pair.
+
+    Attributes:
+        matrix: World matrix ``(4, 4)``: the linear map, with what the network added to it.
+        deformation: What acts before that, or None where the network's map is linear.
+    """
+
+    matrix: np.ndarray
+    deformation: Deformation | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole registration.
 
@@ -47,10 +60,11 @@ class Plan:
         methods: Sources of starts (see :mod:`pullback.registration.initialisation`); ``("none",)`` starts from `given`
             or the identity as it is.
         given: Starts from elsewhere, such as a transform read from a file.
+        first: A start that is tried alone, before all others; these are looked for only if it does not look right.
         similarity: Builds the similarity for two normalised volumes (mutual information needs their ranges); None
             chooses by looking at the pair.
         linear: The linear stage; None leaves it out.
-        network: Gives a deformation from the pair and the linear map; None leaves it out.
+        network: Gives its answer from the pair and the linear map; None leaves it out.
         deformable: The deformable stage, from the network's answer if there is one; None leaves it out.
         channel_weights: Factor of each channel.
         device: ``cpu`` or ``cuda``.
@@ -59,9 +73,10 @@ class Plan:
 
     methods: tuple[str, ...] = ("header", "centre", "moments", "search")
     given: tuple[Candidate, ...] = ()
+    first: Candidate | None = None
     similarity: Callable[[Volume, Volume], Choice] | None = None
     linear: LinearPlan | None = LinearPlan()
-    network: Callable[[Pair, np.ndarray], Deformation] | None = None
+    network: Callable[[Pair, np.ndarray], Answer] | None = None
     deformable: DeformablePlan | None = DeformablePlan()
     channel_weights: tuple[float, ...] | None = None
     device: str = "cpu"

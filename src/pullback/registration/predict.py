@@ -9,12 +9,12 @@ from torch import Tensor
 
 from pullback.data import Image, Pair
 from pullback.functional.lifting import lift_field
-from pullback.networks import AbstractNetwork, run_padded
+from pullback.networks import AbstractNetwork, affine, run_padded
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.deformable import Deformation
 from pullback.registration.initialisation import Candidate
 from pullback.registration.placement import place, see
-from pullback.registration.plan import DeformablePlan, LinearPlan, Plan
+from pullback.registration.plan import Answer, DeformablePlan, LinearPlan, Plan
 from pullback.registration.register import OnProgress, register
 from pullback.registration.result import RegistrationResult
 from pullback.registration.schedule import Level
@@ -22,6 +22,8 @@ from pullback.space import Grid
 
 SMALLEST_MARGIN_VOXELS = 4
 """Room around the network's lattice in which its displacement fades to none."""
+LINEAR_VOXELS = 1e-3
+"""A displacement that has less than this beyond the network's matrix is that matrix."""
 
 
 def predict(
@@ -71,7 +73,7 @@ def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0
     if card.alignment in LINEAR:
         return replace(plan, linear=LinearPlan(card.alignment))
     start = Candidate(card.alignment, _lift(start_matrix(card, pair)))
-    return replace(plan, methods=("none",), given=(start,), linear=None)
+    return replace(plan, methods=("none",), given=(start,), first=None, linear=None)
 
 
 def predict_start(network: AbstractNetwork, card: Card, pair: Pair, *, device: str = "cpu") -> Candidate:
@@ -99,7 +101,11 @@ def predict_start(network: AbstractNetwork, card: Card, pair: Pair, *, device: s
     fixed_grid = place_for(card, pair.fixed)
     moving_grid = Grid(fixed_grid.shape, torch.from_numpy(start_matrix(card, pair)) @ fixed_grid.voxel_to_world)
     seen = see(pair.fixed, card, fixed_grid), see(pair.moving, card, moving_grid)
-    matrix = run(network, *seen, device, entry="matrix")[0].double()
+    matrix = run(network, *seen, device)[0]
+    if matrix is None:
+        raise ValueError(
+            f"The family '{network.family}' gives no `matrix`, which a start needs; take an affine family."
+        )
     return Candidate(card.family, _lift((moving_grid.voxel_to_world @ matrix @ fixed_grid.world_to_voxel).numpy()))
 
 
@@ -119,30 +125,38 @@ def place_for(card: Card, image: Image) -> Grid:
 
 @dataclass(frozen=True)
 class NetworkPart:
-    """A network as a part of a registration: from a pair and a linear map to a deformation of the fixed world."""
+    """A network as a part of a registration: from a pair and a linear map to a better one and a deformation.
+
+    The matrix of an affine network is taken as such, since it holds everywhere, and a field ends with its lattice.
+    """
 
     network: AbstractNetwork
     card: Card
     device: str = "cpu"
 
-    def __call__(self, pair: Pair, matrix: np.ndarray) -> Deformation:
-        """The deformation that acts before a world matrix ``(4, 4)``, on the network's lattice and a margin."""
+    def __call__(self, pair: Pair, matrix: np.ndarray) -> Answer:
+        """The network's answer from a world matrix ``(4, 4)`` on; a deformation has its lattice and a margin."""
         skip = 3 - self.card.num_dims
         linear = torch.from_numpy(matrix[skip:, skip:])
         fixed_grid = place_for(self.card, pair.fixed)
         moving_grid = Grid(fixed_grid.shape, linear @ fixed_grid.voxel_to_world)
         fixed, moving = see(pair.fixed, self.card, fixed_grid), see(pair.moving, self.card, moving_grid)
-        displacement = run(self.network, fixed, moving, self.device)
+        voxels, displacement = run(self.network, fixed, moving, self.device)
+        if voxels is not None:
+            matrix = _lift((moving_grid.voxel_to_world @ voxels @ fixed_grid.world_to_voxel).numpy())
+            displacement = beyond(displacement, voxels)
+            if float(displacement.abs().max()) < LINEAR_VOXELS:
+                return Answer(matrix)
         displacement, margin = fade_out(displacement)
         grid = fixed_grid.crop([-margin] * self.card.num_dims, [n + margin for n in fixed_grid.shape])
-        return Deformation(lift_field(displacement, self.card.num_dims), _lift_grid(grid))
+        return Answer(matrix, Deformation(lift_field(displacement, self.card.num_dims), _lift_grid(grid)))
 
 
-def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str, *, entry: str = "displacement") -> Tensor:
-    """An entry of the state, of a batch of one, on the CPU; the network's mode and device are as before afterwards.
+def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> tuple[Tensor | None, Tensor]:
+    """What a network says of a batch of one, on the CPU; its mode and device are as before afterwards.
 
-    Raises:
-        ValueError: If the network does not give it.
+    Returns:
+        The voxel matrix ``(D + 1, D + 1)`` float64, if the family gives one, and the displacement ``(1, D, *S)``.
     """
     was_training, home = network.training, next(network.parameters(), torch.empty(0)).device
     try:
@@ -151,9 +165,16 @@ def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str, *,
             state = run_padded(network, fixed.to(device), moving.to(device))
     finally:
         network.train(was_training).to(home)
-    if entry not in state:
-        raise ValueError(f"The family '{network.family}' gives no `{entry}`, only {', '.join(sorted(state))}.")
-    return state[entry].detach().to("cpu", torch.float32)
+    matrix = state["matrix"][0].detach().to("cpu", torch.float64) if "matrix" in state else None
+    return matrix, state["displacement"].detach().to("cpu", torch.float32)
+
+
+def beyond(displacement: Tensor, matrix: Tensor) -> Tensor:
+    """What a displacement ``(1, D, *S)`` has beyond a voxel matrix, of one lattice: what acts before the matrix."""
+    shape, back = tuple(displacement.shape[2:]), torch.linalg.inv(matrix)
+    from_identity = affine.displacement_of(back[None].to(displacement), shape)
+    turned = torch.einsum("rc,bc...->br...", back[:-1, :-1].to(displacement), displacement)
+    return from_identity + turned
 
 
 def fade_out(displacement: Tensor) -> tuple[Tensor, int]:

@@ -29,9 +29,11 @@ from pullback.registration.evidence import (
     overlap_of,
     similarity_through,
 )
+from pullback.registration.first_start import doubts_about, narrowed
 from pullback.registration.initialisation import (
     CLEAR_MARGIN,
     CLEAR_MARGIN_ACROSS_CONTRASTS,
+    Candidate,
     Initialisation,
     factors_for,
     geometry_of,
@@ -85,6 +87,8 @@ class _Work:
     on_progress: OnProgress
     seconds: dict[str, float] = field(default_factory=dict)
     history: list[StageHistory] = field(default_factory=list)
+    margin: float | None = None
+    """Of the linear map over rivals, if it was looked for already."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -116,19 +120,16 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
     fixed = prepare(pair.fixed, pair.fixed_mask, heard)
     moving = prepare(pair.moving, pair.moving_mask, heard)
     work = _Work(plan, fixed, moving, on_progress, {"preparation": round(time.perf_counter() - start, 3)})
-    with work.stage("initialisation"):
-        initialisation, choice, matrix = _start(work)
-    if plan.linear is not None:
-        with work.stage(plan.linear.kind):
-            matrix = _run_linear(work, choice, matrix)
-            revised = _reconsider(work, choice, matrix)
-            if revised is not choice:
-                choice, matrix = revised, _run_linear(work, revised, matrix)
+    initialisation, choice, matrix = _run_linear_map(work)
     linear = _as_transform(matrix, plan, fixed.is_flat)
     deformation, field_, inverse_field = None, None, None
     if plan.network is not None:
         with work.stage("network"):
-            deformation = plan.network(pair, matrix)
+            answer = plan.network(pair, matrix)
+        deformation = answer.deformation
+        if answer.matrix is not matrix:
+            matrix = answer.matrix
+            linear = Affine(matrix[1:, 1:] if fixed.is_flat else matrix)
     if plan.deformable is not None:
         with work.stage("deformable"):
             deformation = _run_deformable(work, choice, matrix, deformation)
@@ -147,22 +148,66 @@ def _build(work: _Work, name: str, why: str) -> Choice:
     return weigh(build(name, work.fixed, work.moving, why), work.plan.channel_weights)
 
 
-def _start(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
-    """The start and the similarity, which follow from each other."""
-    plan, fixed, moving = work.plan, work.fixed, work.moving
-    wanted = weigh(plan.similarity(fixed, moving), plan.channel_weights) if plan.similarity is not None else None
+def _run_linear_map(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """Start and linear stage: from the first start alone if that looks right, before and after; else from all."""
+    plan = work.plan
+    wanted = weigh(plan.similarity(work.fixed, work.moving), plan.channel_weights) if plan.similarity else None
+    if plan.first is None:
+        return _run_from(work, lambda: _compete(work, wanted, plan.given))
     if "none" in plan.methods:
-        matrix = plan.given[0].matrix if plan.given else np.eye(4)
+        raise ValueError("`first` is given, but `methods` is 'none', which leaves no start to fall back on.")
+    first = narrowed(plan.first, _kind(plan), work.fixed)
+    with work.stage("initialisation"):
+        across = wanted is not None and wanted.name in ACROSS_CONTRASTS
+        tried = _search(work, _build(work, "mi", "") if across else None, (first,), methods=())
+        doubts = doubts_about(tried, *_at(work, COARSE_OBJECT_VOXELS))
+    if not doubts:
+        alone = replace(tried, why=f"'{first.name}' was used: it looked right, and no other pose fits better")
+        found = _run_from(work, lambda: (alone, wanted or _choose(work, first.matrix), tried.chosen.matrix))
+        with work.stage("rivals"):
+            work.margin = margin_over_rivals(work.fixed, work.moving, found[1], found[2])
+        if work.margin >= 0:
+            return found
+        doubts = (f"another pose fits better (by {-100 * work.margin:.0f} %)",)
+        work.margin = None
+        work.history.clear()
+    found, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*plan.given, first)))
+    why = f"'{first.name}' was not trusted: {'; '.join(doubts)}; it competed with the classical starts"
+    return replace(found, why=why), choice, matrix
+
+
+def _run_from(
+    work: _Work, start: Callable[[], tuple[Initialisation | None, Choice, np.ndarray]]
+) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """The linear stage, if there is one, from a start and with the similarity that follows from it."""
+    with work.stage("initialisation"):
+        initialisation, choice, matrix = start()
+    if work.plan.linear is not None:
+        with work.stage(work.plan.linear.kind):
+            matrix = _run_linear(work, choice, matrix)
+            revised = _reconsider(work, choice, matrix)
+            if revised is not choice:
+                choice, matrix = revised, _run_linear(work, revised, matrix)
+    return initialisation, choice, matrix
+
+
+def _compete(
+    work: _Work, wanted: Choice | None, given: tuple[Candidate, ...]
+) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """The best of all starts, and the similarity: they follow from each other."""
+    plan = work.plan
+    if "none" in plan.methods:
+        matrix = given[0].matrix if given else np.eye(4)
         return None, wanted or _choose(work, matrix), matrix
     if wanted is not None and wanted.name in ACROSS_CONTRASTS:
-        found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""))
+        found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""), given)
         if wanted.name == "mind" and _may_hold(work) and found.margin < CLEAR_MARGIN_ACROSS_CONTRASTS:
             return _hold(work, wanted.why)
         return found, wanted, found.chosen.matrix
-    found = _search(work, None)
+    found = _search(work, None, given)
     correlation = _correlation(work, found)
     if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
-        other = _search(work, _build(work, "mi", ""))
+        other = _search(work, _build(work, "mi", ""), given)
         is_clear, other_is_clear = found.margin >= CLEAR_MARGIN, other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
         if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
             why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
@@ -192,10 +237,17 @@ def _hold(work: _Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:
     return Initialisation(start, (start,)), replace(_build(work, "mind", why), restraint=RESTRAINT), start.matrix
 
 
-def _search(work: _Work, choice: Choice | None) -> Initialisation:
-    """Search a start by local correlation, or by the mutual information of `choice`."""
-    kind = work.plan.linear.kind if work.plan.linear is not None else "affine"
-    options: dict[str, Any] = {"methods": work.plan.methods, "given": work.plan.given, "kind": kind}
+def _kind(plan: Plan) -> str:
+    """Of the linear map that is looked for."""
+    return plan.linear.kind if plan.linear is not None else "affine"
+
+
+def _search(
+    work: _Work, choice: Choice | None, given: tuple[Candidate, ...], *, methods: tuple[str, ...] | None = None
+) -> Initialisation:
+    """Search a start by local correlation, or by the mutual information of `choice`; by all methods or those named."""
+    methods = work.plan.methods if methods is None else methods
+    options: dict[str, Any] = {"methods": methods, "given": given, "kind": _kind(work.plan)}
     if choice is not None:
         options |= {"coarse": choice.similarity, "fine": choice.similarity}
         options["clear_margin"] = CLEAR_MARGIN_ACROSS_CONTRASTS
@@ -345,6 +397,8 @@ def _conclude(
         dependence = similarity_through(fixed, seen, measure)
     if choice.restraint:
         margin = 0.0
+    elif work.margin is not None:
+        margin = work.margin
     elif initialisation is not None and "search" in work.plan.methods:
         margin = initialisation.margin
     else:

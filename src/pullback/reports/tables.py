@@ -142,7 +142,10 @@ def initialisation(summary: Summary) -> Markup | None:
             )
         )
     head = tag("tr", [tag("th", word, scope="col") for word in ("Start", "Score", "")])
-    return section("initialisation", "Starting alignment", body=tag("table", tag("thead", head), tag("tbody", rows)))
+    why = lookup(summary, "initialisation", "why")
+    said = tag("p", f"The start {why}.") if why else None
+    body = [said, tag("table", tag("thead", head), tag("tbody", rows))]
+    return section("initialisation", "Starting alignment", body=body)
 
 
 def history(summary: Summary) -> Markup | None:

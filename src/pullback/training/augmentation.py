@@ -190,6 +190,10 @@ class Simulation:
             )
         return displacement, about_voxel_0(matrix, shape)
 
+    def draw(self, batch: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """The linear part alone: voxel matrices ``(B, D + 1, D + 1)``."""
+        return about_voxel_0(self.affine.draw(batch, len(shape), generator), shape)
+
 
 def carry_away(images: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
     """Images ``(B, C, *S)`` that the voxel matrices ``(B, D + 1, D + 1)`` bring back."""

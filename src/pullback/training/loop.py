@@ -220,7 +220,14 @@ class _Job:
         plan, progress = self.recipe.validation, self.progress
         self.plain.eval()
         figures = mean_scores(
-            score_pairs(self.plain, self.cohort, self.looked_at, self.labels, batch_size=plan.batch_size)
+            score_pairs(
+                self.plain,
+                self.cohort,
+                self.looked_at,
+                self.labels,
+                batch_size=plan.batch_size,
+                simulation=self.recipe.simulation,
+            )
         )
         self.plain.train()
         metric = figures[plan.metric]

@@ -102,7 +102,8 @@ def evaluate_network(
     pairs = cohort.pairs(plan, part) if pairs is None else pairs
     wanted = (recipe.labels if recipe is not None else tuple(labels)) or cohort.label_values()
     moved = None if network is None else network.to(place)
-    scores = score_pairs(moved, cohort, pairs, wanted, batch_size=batch_size, with_surfaces=True)
+    simulation = None if recipe is None else recipe.simulation
+    scores = score_pairs(moved, cohort, pairs, wanted, batch_size=batch_size, with_surfaces=True, simulation=simulation)
     return [
         row_of(
             scores,

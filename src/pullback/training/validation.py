@@ -1,18 +1,21 @@
 """How good a network is, by real metrics, on the lattice it works on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pullback import functional
 from pullback.metrics.surface import surface_distance
-from pullback.networks import AbstractNetwork, run_padded
+from pullback.networks import AbstractNetwork, affine, run_padded
 from pullback.similarity import NCC
-from pullback.training.cohort import Batch, Cohort
+from pullback.training.augmentation import Simulation, carry_away
+from pullback.training.cohort import Batch, Cohort, seed_of
 from pullback.training.pairs import NamePair
 
+SEED = 2
+"""Of the maps by which moving images are carried away."""
 Predictor = Callable[[Batch], Tensor]
 """From a batch to its displacements ``(B, D, *S)`` in voxels of the lattice; what is no network is scored by one."""
 
@@ -51,6 +54,7 @@ def score_pairs(
     *,
     batch_size: int = 8,
     with_surfaces: bool = False,
+    simulation: Simulation | None = None,
 ) -> list[PairScore]:
     """Score a network, or anything else that gives displacements, on pairs.
 
@@ -61,21 +65,49 @@ def score_pairs(
         labels: Which labels count.
         batch_size: Pairs at a time.
         with_surfaces: Whether to measure distances between surfaces too, which takes longer than all the rest.
+        simulation: Of the training. If that carries moving images away, they are carried away here too, each pair by
+            the same map every time: pairs that are together already say nothing of who learned to bring them together.
     """
     spacings = cohort.spacings_mm() if with_surfaces else None
     scores = []
-    for batch, displacement in predictions(method, cohort, pairs, batch_size=batch_size):
+    for batch, displacement in predictions(method, cohort, pairs, batch_size=batch_size, simulation=simulation):
         scores += _score(batch, displacement, labels, spacings)
     return scores
 
 
 def predictions(
-    method: AbstractNetwork | Predictor | None, cohort: Cohort, pairs: Sequence[NamePair], *, batch_size: int = 8
+    method: AbstractNetwork | Predictor | None,
+    cohort: Cohort,
+    pairs: Sequence[NamePair],
+    *,
+    batch_size: int = 8,
+    simulation: Simulation | None = None,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches with their displacements ``(B, D, *S)`` in voxels; zeros without a method."""
+    """Batches with their displacements ``(B, D, *S)`` in voxels, zeros without a method; see :func:`score_pairs`."""
     for start in range(0, len(pairs), batch_size):
         batch = cohort.batch(pairs[start : start + batch_size])
+        if simulation is not None and simulation.makes == "moving":
+            batch = carried_away(batch, simulation, start)
         yield batch, _displacement(method, batch)
+
+
+def carried_away(batch: Batch, simulation: Simulation, first: int) -> Batch:
+    """A batch whose moving images and labels were carried away, as in training.
+
+    Args:
+        batch: On the device.
+        simulation: Draws the maps.
+        first: Place of the first pair among all, from which its map follows, whatever the size of a batch.
+    """
+    generators = [torch.Generator().manual_seed(seed_of(SEED, first + n)) for n in range(len(batch.names))]
+    drawn = [simulation.draw(1, tuple(batch.moving.shape[2:]), generator) for generator in generators]
+    matrix = torch.cat(drawn).to(batch.moving.device)
+    (moving,) = carry_away([batch.moving], matrix)
+    labels = batch.moving_labels
+    if labels is not None:
+        back = affine.displacement_of(torch.linalg.inv(matrix), tuple(labels.shape[1:]))
+        labels = warp_nearest(labels, back)
+    return replace(batch, moving=moving, moving_labels=labels)
 
 
 def _displacement(method: AbstractNetwork | Predictor | None, batch: Batch) -> Tensor:

@@ -1,0 +1,78 @@
+"""A start that is tried first: used if it looks right, and else no worse than none."""
+
+import numpy as np
+import pytest
+
+import phantoms
+import pullback as pb
+from pullback.data import Pair
+from pullback.networks import build
+from pullback.registration import Candidate, Card, Normalisation, Plan, register
+from pullback.registration.first_start import narrowed
+from pullback.registration.volume import prepare
+from pullback.training.weights import save_network
+from pullback.transforms import Affine, Rigid, Similarity
+
+FEW = ("header", "centre")
+
+
+def run(first: np.ndarray, **options):
+    scan, truth = phantoms.plain_scan()
+    plan = Plan(first=Candidate("learned", first), deformable=None, **{"methods": FEW} | options)
+    result = register(Pair(phantoms.head(), scan), plan)
+    return result, float(phantoms.gaps_mm(result.fixed_to_moving, truth, phantoms.head()).mean())
+
+
+def test_a_right_start_is_used_alone():
+    with phantoms.no_rivals():
+        result, gap = run(phantoms.truth_of("affine").matrix.numpy())
+    assert gap < 1.0
+    assert [c.name for c in result.initialisation.candidates] == ["learned"]
+    assert result.initialisation.why == "'learned' was used: it looked right, and no other pose fits better"
+    assert result.evidence.margin == 1.0
+
+
+def test_a_start_that_looks_wrong_does_no_harm():
+    far = Affine.from_parts(translation_mm=(300.0, 0.0, 0.0)).matrix.numpy()
+    with phantoms.no_rivals():
+        result, gap = run(far)
+    assert gap < 1.0
+    assert result.initialisation.chosen.name != "learned"
+    assert result.initialisation.why.startswith("'learned' was not trusted: the intensities correlate by 0.00")
+
+
+def test_a_start_that_looks_right_is_held_against_other_poses():
+    turned = Affine.from_parts(rotation=(0.0, 2.5, 0.0), translation_mm=(60.0, 0.0, 0.0)).matrix.numpy()
+    result, gap = run(turned)
+    assert gap < 1.0
+    assert result.initialisation.why.startswith("'learned' was not trusted: another pose fits better")
+    assert [h.stage for h in result.history] == ["affine"] * len(result.history)
+
+
+def test_there_must_be_something_to_fall_back_on():
+    with pytest.raises(ValueError, match="no start to fall back on"):
+        run(np.eye(4), methods=("none",))
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("rigid", Rigid), ("similarity", Similarity)])
+def test_a_start_is_narrowed_to_the_kind_that_was_asked_for(kind: str, expected: type):
+    volume = prepare(phantoms.head())
+    centre = volume.grid.to_world(np.argwhere(volume.foreground.numpy()).astype(float)).mean(0)
+    start = Candidate("learned", phantoms.truth_of("affine").matrix.numpy())
+    near = expected(narrowed(start, kind, volume).matrix)
+    np.testing.assert_allclose(near(centre), Affine(start.matrix)(centre), atol=1e-6)
+    assert narrowed(start, "affine", volume) is start
+
+
+def test_weights_of_an_affine_network_give_the_start(tmp_path):
+    network = build("airnet")
+    card = Card("airnet", network.settings, (16,) * 3, (12.0,) * 3, Normalisation("min-max"), "mass")
+    save_network(tmp_path / "airnet.safetensors", network, card)
+    scan, truth = phantoms.plain_scan()
+    options = {"model": "affine", "initial_model": tmp_path / "airnet.safetensors"}
+    registration = phantoms.register(phantoms.head(), scan, initial=list(FEW), **options)
+    said = registration.summary()["initialisation"]
+    assert said["why"].startswith("'airnet' was ")
+    assert float(phantoms.gaps_mm(registration.fixed_to_moving, truth, phantoms.head()).mean()) < 1.0
+    with pytest.raises(ValueError, match="`initial_model` needs starts to fall back on"):
+        pb.register(phantoms.head(), scan, initial="none", **options)
