@@ -1,45 +1,87 @@
 """Source 002 again: can a small network replace the affine registration of a brain to a template?
 
-Commands, in this order: ``prepare`` (register, enlarge), ``train EXPERIMENT...`` (three folds each), ``score`` (table).
+Commands, in this order: ``prepare`` (register, enlarge), ``train EXPERIMENT...`` (three folds each), ``times`` and
+``score``.
+These two write their rows to ``results/airnet.json``; ``score`` also draws the bars of Figs. 15 and 16 and, into the
+work folder, since they show brains, the overlays of Fig. 17.
 """
 
 import argparse
+import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import learned_affine_data
+import learned_affine_figures
+import learned_affine_scores
+import learned_affine_times
+from common import REPOSITORY, commit, machine
 from learned_affine_training import EXPERIMENTS, train, weights_path
+from this_process import use_threads
+
+RESULTS = REPOSITORY / "results" / "airnet.json"
 
 
 def main() -> None:
     """Run one of the commands."""
+    options = _options()
+    use_threads(options.threads)
+    if options.command == "prepare":
+        learned_affine_data.prepare(options.work)
+        return
+    data = learned_affine_data.load(options.work)
+    if options.command == "train":
+        _train(options, data)
+    elif options.command == "times":
+        _keep("times", learned_affine_times.measure(data, options.threads), f"{options.threads} threads")
+    else:
+        bench = learned_affine_scores.bench_of(data)
+        rows = []
+        for row in learned_affine_scores.rows_of(bench, list(EXPERIMENTS), options.work):
+            rows.append(row)
+            print(row, flush=True)
+        _keep("rows", rows, "test images of four people that no fold holds")
+        learned_affine_figures.draw_bars(RESULTS.parent / "airnet-bars.png", rows)
+        learned_affine_figures.draw_overlays(options.work, bench, options.overlay)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for prepared images and weights")
+    parser.add_argument("--threads", type=int, default=1)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("prepare")
+    commands.add_parser("times")
+    scoring = commands.add_parser("score")
+    scoring.add_argument("--overlay", default="4", choices=tuple(EXPERIMENTS), help="whose answers to draw")
     training = commands.add_parser("train")
     training.add_argument("experiments", nargs="+", choices=tuple(EXPERIMENTS))
     training.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
     training.add_argument("--epochs", type=int, default=18)
     training.add_argument("--learning-rate", type=float, default=1e-3)
     training.add_argument("--minutes", type=float, default=9.0, help="longest time of one training")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.command == "prepare":
-        learned_affine_data.prepare(options.work)
-    else:
-        _train(options)
+    return parser.parse_args()
 
 
-def _train(options: argparse.Namespace) -> None:
-    data = learned_affine_data.load(options.work)
+def _train(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
     for experiment in options.experiments:
         for fold in options.folds:
             if weights_path(options.work, experiment, fold).exists():
                 continue
             words = {"num_epochs": options.epochs, "learning_rate": options.learning_rate, "minutes": options.minutes}
             train(experiment, data, fold, options.work, **words)
+
+
+def _keep(name: str, rows: list[dict[str, Any]], about: str) -> None:
+    """Write rows beside those that are there."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    there = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"study": "airnet"}
+    how = {"about": about, "command": " ".join(["python", *sys.argv]), "commit": commit(), "machine": machine()}
+    there |= {name: rows, f"{name}_made_by": how | {"torch_threads": torch.get_num_threads()}}
+    RESULTS.write_text(json.dumps(there, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def test_the_matrix_of_an_affine_network_holds_everywhere(alignment: str):
     far = inner(head) + 500.0
     torch.testing.assert_close(result.moving_to_fixed(result.fixed_to_moving(far)), far)
     slope = (result.fixed_to_moving(far) - result.fixed_to_moving(inner(head)))[0]
-    torch.testing.assert_close(slope, torch.tensor([520.0, 500, 500]).double(), atol=3.0, rtol=0)
+    torch.testing.assert_close(slope, torch.tensor([520.0, 500, 500]).double(), atol=8.0, rtol=0)
     assert result.evidence.consistency.mean_voxels < 1e-6
 
 

@@ -1,0 +1,107 @@
+"""Seconds per pair of learned and conventional affine registrations, in one run, on the same pairs of 64^3 voxels.
+
+Every tool gets both images in memory and the same number of threads; it is called once before the clock runs. Networks
+have weights that were never trained: what they compute takes as long. Our own registration comes twice: with all its
+starts and its verdict, and alone, from headers and centres of mass. Errors in mm are those from the truth of the data.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from learned_affine_data import TEST, Data, conventional
+from peers import GREEDY_AFFINE
+from pullback.data import Image, Pair
+from pullback.io import read_transform, write_image
+from pullback.networks import build
+from pullback.registration import Plan, register
+from pullback.space import Grid
+from pullback.transforms import AbstractTransform, Affine
+
+NUM_PAIRS = 4
+NETWORKS = {
+    "airnet": ("airnet", {}),
+    "airnet-matches": ("airnet-matches", {}),
+    "c2fvit, 32 channels": ("c2fvit", {"start_channels": 32}),
+    "c2fvit, 256 channels": ("c2fvit", {}),
+}
+Method = Callable[[Image, Image], AbstractTransform | None]
+
+
+def measure(data: Data, threads: int) -> list[dict[str, Any]]:
+    """The rows: median seconds and mean error of each tool."""
+    index = data.where(TEST)[:: len(data.where(TEST)) // NUM_PAIRS][:NUM_PAIRS]
+    shape = tuple(data.template.shape[2:])
+    fixed = Image(data.template[0], Grid(shape, data.template_lattice))
+    pairs = [Image(data.images[n].float(), Grid(shape, data.lattices[n])) for n in index]
+    world = data.world_matrices(data.matrices[index], index)
+    points = fixed.grid.to_world(torch.nonzero(data.template[0, 0] > 0).double())[::31]
+    rows = []
+    for name, method in _methods(threads).items():
+        method(fixed, pairs[0])
+        seconds, errors = [], []
+        for moving, matrix in zip(pairs, world, strict=True):
+            start = time.perf_counter()
+            found = method(fixed, moving)
+            seconds.append(time.perf_counter() - start)
+            if found is not None:
+                gap = found(points) - Affine(matrix)(points)
+                errors.append(float(torch.linalg.vector_norm(gap, dim=1).mean()))
+        row = {"method": name, "seconds": round(float(np.median(seconds)), 4), "num_pairs": len(pairs)}
+        rows.append(row | ({"affine_error_mm": [round(e, 2) for e in errors]} if errors else {}))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _methods(threads: int) -> dict[str, Method]:
+    methods: dict[str, Method] = {name: _network(*words) for name, words in NETWORKS.items()}
+    methods["ours, all starts and verdict"] = lambda a, b: register(Pair(a, b), Plan(deformable=None)).linear
+    methods["ours, from headers and centres"] = lambda a, b: conventional(a, b).linear
+    return methods | {"greedy affine": _greedy(threads), "antspyx Affine": _ants}
+
+
+def _network(family: str, settings: dict[str, Any]) -> Method:
+    network = build(family, **settings).eval()
+
+    def run(fixed: Image, moving: Image) -> None:
+        with torch.no_grad():
+            network(fixed.tensor[None], moving.tensor[None])
+
+    return run
+
+
+def _greedy(threads: int) -> Method:
+    from picsl_greedy import Greedy3D
+
+    def run(fixed: Image, moving: Image) -> AbstractTransform:
+        greedy = Greedy3D()
+        images = {"fixed": _simpleitk(fixed), "moving": _simpleitk(moving)}
+        greedy.execute(GREEDY_AFFINE.format(threads=threads), **images, matrix=None)
+        return Affine(greedy["matrix"])
+
+    return run
+
+
+def _ants(fixed: Image, moving: Image) -> AbstractTransform:
+    import ants
+
+    with TemporaryDirectory() as folder:
+        images = []
+        for name, image in (("fixed", fixed), ("moving", moving)):
+            write_image(Path(folder) / f"{name}.nii", image)
+            images.append(ants.image_read(f"{folder}/{name}.nii"))
+        made = ants.registration(*images, type_of_transform="Affine", outprefix=f"{folder}/")
+        return read_transform(made["fwdtransforms"][0])
+
+
+def _simpleitk(image: Image) -> Any:
+    import SimpleITK
+
+    with TemporaryDirectory() as folder:
+        write_image(Path(folder) / "image.nii", image)
+        return SimpleITK.ReadImage(f"{folder}/image.nii", SimpleITK.sitkFloat32)
