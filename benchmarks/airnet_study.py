@@ -9,6 +9,7 @@ work folder, since they show brains, the overlays of Fig. 17.
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from common import REPOSITORY, commit, machine
 from learned_affine_training import EXPERIMENTS, train, weights_path
 from this_process import use_threads
 
+NEXT = ("2", "4", "1", "3", "5", "2-factors", "4-matches")
+"""What a job of trainings goes on with, most wanted first."""
 RESULTS = REPOSITORY / "results" / "airnet.json"
 
 
@@ -62,17 +65,24 @@ def _options() -> argparse.Namespace:
     training.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
     training.add_argument("--epochs", type=int, default=18)
     training.add_argument("--learning-rate", type=float, default=1e-3)
-    training.add_argument("--minutes", type=float, default=9.0, help="longest time of one training")
+    training.add_argument("--minutes", type=float, default=9.0, help="after which no other training starts")
     return parser.parse_args()
 
 
 def _train(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
-    for experiment in options.experiments:
-        for fold in options.folds:
-            if weights_path(options.work, experiment, fold).exists():
-                continue
-            words = {"num_epochs": options.epochs, "learning_rate": options.learning_rate, "minutes": options.minutes}
-            train(experiment, data, fold, options.work, **words)
+    """Train what was asked for, then whatever else is missing, as long as there is time for one more."""
+    words = {"num_epochs": options.epochs, "learning_rate": options.learning_rate, "minutes": options.minutes}
+    wanted = [(experiment, fold) for experiment in options.experiments for fold in options.folds]
+    others = [(experiment, fold) for fold in range(learned_affine_data.NUM_FOLDS) for experiment in NEXT]
+    started, longest = time.monotonic(), 0.0
+    for experiment, fold in dict.fromkeys([*wanted, *others]):
+        begun = time.monotonic()
+        if weights_path(options.work, experiment, fold).exists():
+            continue
+        if begun - started + 1.2 * longest > 60 * options.minutes:
+            break
+        train(experiment, data, fold, options.work, **words)
+        longest = max(longest, time.monotonic() - begun)
 
 
 def _keep(name: str, rows: list[dict[str, Any]], about: str) -> None:

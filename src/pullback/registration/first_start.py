@@ -17,7 +17,7 @@ from pullback.registration.verdict import PLAUSIBLE_OVERLAP, PLAUSIBLE_SCALE
 from pullback.registration.volume import Volume
 from pullback.transforms import Affine
 
-TRUSTED_CORRELATION = 0.6
+TRUSTED_CORRELATION = 0.85
 """Of the intensities where the objects overlap, from which a start is trusted (``docs/learned-affine.md``)."""
 
 
