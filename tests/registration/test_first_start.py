@@ -10,6 +10,7 @@ from pullback.networks import build
 from pullback.registration import Candidate, Card, Normalisation, Plan, register
 from pullback.registration.first_start import narrowed
 from pullback.registration.volume import prepare
+from pullback.reports import tables
 from pullback.training.weights import save_network
 from pullback.transforms import Affine, Rigid, Similarity
 
@@ -73,6 +74,7 @@ def test_weights_of_an_affine_network_give_the_start(tmp_path):
     registration = phantoms.register(phantoms.head(), scan, initial=list(FEW), **options)
     said = registration.summary()["initialisation"]
     assert said["why"].startswith("'airnet' was ")
+    assert "The start &#x27;airnet&#x27; was " in str(tables.initialisation(registration.summary()))
     assert float(phantoms.gaps_mm(registration.fixed_to_moving, truth, phantoms.head()).mean()) < 1.0
     with pytest.raises(ValueError, match="`initial_model` needs starts to fall back on"):
         pb.register(phantoms.head(), scan, initial="none", **options)
