@@ -23,8 +23,6 @@ from common import REPOSITORY, commit, machine
 from learned_affine_training import EXPERIMENTS, train, weights_path
 from this_process import use_threads
 
-NEXT = ("2", "4", "1", "3", "5", "2-factors", "4-matches")
-"""What a job of trainings goes on with, most wanted first."""
 RESULTS = REPOSITORY / "results" / "airnet.json"
 
 
@@ -70,24 +68,21 @@ def _options() -> argparse.Namespace:
     training.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
     training.add_argument("--epochs", type=int, default=18)
     training.add_argument("--learning-rate", type=float, default=1e-3)
-    training.add_argument("--minutes", type=float, default=9.0, help="after which no other training starts")
+    training.add_argument("--minutes", type=float, default=9.0, help="after which it stops, to go on later")
     return parser.parse_args()
 
 
 def _train(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
-    """Train what was asked for, then whatever else is missing, as long as there is time for one more."""
-    words = {"num_epochs": options.epochs, "learning_rate": options.learning_rate, "minutes": options.minutes}
-    wanted = [(experiment, fold) for experiment in options.experiments for fold in options.folds]
-    others = [(experiment, fold) for fold in range(learned_affine_data.NUM_FOLDS) for experiment in NEXT]
-    started, longest = time.monotonic(), 0.0
-    for experiment, fold in dict.fromkeys([*wanted, *others]):
-        begun = time.monotonic()
-        if weights_path(options.work, experiment, fold).exists():
+    """Train what was asked for together, fold by fold, as long as there is time."""
+    started = time.monotonic()
+    for fold in options.folds:
+        if all(weights_path(options.work, name, fold).exists() for name in options.experiments):
             continue
-        if begun - started + 1.2 * longest > 60 * options.minutes:
-            break
-        train(experiment, data, fold, options.work, **words)
-        longest = max(longest, time.monotonic() - begun)
+        left = options.minutes - (time.monotonic() - started) / 60
+        words = {"num_epochs": options.epochs, "learning_rate": options.learning_rate, "minutes": left}
+        if left <= 0 or not train(options.experiments, data, fold, options.work, **words):
+            print("there is more to do: call this again")
+            return
 
 
 def _stress(options: argparse.Namespace, data: learned_affine_data.Data) -> None:

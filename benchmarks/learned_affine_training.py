@@ -2,15 +2,19 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from learned_affine_data import CARD, NUM_FOLDS, Data
 from pullback.networks import AbstractNetwork, build
+from pullback.networks.airnet import Pathway
 from pullback.registration import Card
 from pullback.training.cohort import seed_of
 from pullback.training.recipe import NetworkPlan, Recipe, read_recipe
@@ -52,41 +56,130 @@ def weights_path(folder: Path, experiment: str, fold: int) -> Path:
 
 
 def train(
-    experiment: str, data: Data, fold: int, folder: Path, *, num_epochs: int, learning_rate: float, minutes: float
-) -> None:
-    """Train on all folds but one, and write weights and card.
+    experiments: Sequence[str],
+    data: Data,
+    fold: int,
+    folder: Path,
+    *,
+    num_epochs: int,
+    learning_rate: float,
+    minutes: float,
+) -> bool:
+    """Train several experiments on all folds but one, step by step together, and write weights and cards.
 
-    Raises:
-        TimeoutError: If it takes longer than `minutes`: a training that was cut short would not be comparable.
+    They see the same batches and know nothing of each other; together they need a third of the time, since the first
+    convolution, which takes most of it, is made once for all.
+
+    Returns:
+        Whether they came to their end within `minutes`; if not, the next call goes on from where they are.
     """
-    recipe = recipe_for(experiment)
+    started = time.monotonic()
     index = torch.cat([data.where(other) for other in range(NUM_FOLDS) if other != fold])
-    torch.manual_seed(seed_of(recipe.seed, fold))
-    network = build(recipe.network.family, **recipe.network.settings).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    bank = Bank([recipe_for(name) for name in experiments], fold, learning_rate)
+    path = folder / f"{'+'.join(experiments)}-fold{fold}.state"
+    first = bank.restore(path)
     steps_per_epoch = len(index) // BATCH
-    num_steps, started, sums = num_epochs * steps_per_epoch, time.monotonic(), []
-    for step in range(num_steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * _share(step / num_steps)
-        chosen = index[_order(recipe.seed, fold, step // steps_per_epoch, len(index))[step % steps_per_epoch]]
-        state = _state(recipe, network, data, chosen, seed_of(recipe.seed, 1, fold, step))
-        loss = sum(term.weight * term(state) for term in recipe.losses).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        sums.append(float(loss.detach()))
-        if (step + 1) % steps_per_epoch == 0:
-            print(f"{experiment} fold {fold} epoch {(step + 1) // steps_per_epoch}: {np.mean(sums):.5f}", flush=True)
-            sums.clear()
+    num_steps, sums = num_epochs * steps_per_epoch, []
+    for step in range(first, num_steps):
         if time.monotonic() - started > 60 * minutes:
-            raise TimeoutError(f"{experiment}, fold {fold}: {step + 1} of {num_steps} steps in {minutes} minutes.")
-    save_network(weights_path(folder, experiment, fold), network.eval(), _card(recipe, network, num_epochs, started))
+            bank.save(path, step)
+            return False
+        chosen = index[_order(fold, step // steps_per_epoch, len(index))[step % steps_per_epoch]]
+        sums.append(bank.make_step(data, chosen, fold, step, learning_rate * _share(step / num_steps)))
+        if (step + 1) % steps_per_epoch == 0:
+            losses = ", ".join(f"{n} {v:.5f}" for n, v in zip(experiments, np.mean(sums, axis=0), strict=True))
+            print(f"fold {fold}, epoch {(step + 1) // steps_per_epoch}: {losses}", flush=True)
+            sums.clear()
+    for name, network in zip(experiments, bank.networks, strict=True):
+        save_network(weights_path(folder, name, fold), network.eval(), _card(network, num_epochs))
+    path.unlink(missing_ok=True)
+    return True
 
 
-def _order(seed: int, fold: int, epoch: int, count: int) -> Tensor:
+class Bank:
+    """Networks that learn side by side.
+
+    Args:
+        recipes: Of each.
+        fold: Left out.
+        learning_rate: At first.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], fold: int, learning_rate: float) -> None:
+        self.recipes, self.networks = list(recipes), []
+        for recipe in recipes:
+            torch.manual_seed(seed_of(recipe.seed, fold))
+            self.networks.append(build(recipe.network.family, **recipe.network.settings).train())
+        parameters = [p for network in self.networks for p in network.parameters()]
+        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate)  # each number for itself: as many optimisers
+
+    def make_step(self, data: Data, chosen: Tensor, fold: int, step: int, rate: float) -> list[float]:
+        """One step of each; their losses."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        fixed, moving = data.template.expand(len(chosen), -1, -1, -1, -1), data.images[chosen].float()
+        given = {"fixed": fixed, "moving": moving, "true_matrix": data.matrices[chosen]}
+        given["registered"] = data.registered[chosen].float()
+        pathways = [network.pathway for network in self.networks if hasattr(network, "pathway")]
+        features = iter(zip(_features(pathways, data.template), _features(pathways, moving), strict=True))
+        losses = []
+        for recipe, network in zip(self.recipes, self.networks, strict=True):
+            seed = seed_of(recipe.seed, 1, fold, step)
+            torch.manual_seed(seed)
+            state = TrainingState(given)
+            if hasattr(network, "pathway"):
+                ours, theirs = next(features)
+                pair = (ours.expand(len(chosen), -1, -1, -1, -1), theirs)
+                with mock.patch.object(network.pathway, "pair", return_value=pair):
+                    state.take(network(fixed, moving))
+            else:
+                state.take(network(fixed, moving))
+            if recipe.augmentation.again.is_on:
+                state.take(recipe.augmentation.seen_again(moving, torch.Generator().manual_seed(seed)))
+                second = network(fixed, state["moving_again"])
+                state.take({f"{name}_again": value for name, value in second.items()})
+            losses.append(sum(term.weight * term(state) for term in recipe.losses).mean())
+        self.optimiser.zero_grad()
+        sum(losses).backward()
+        self.optimiser.step()
+        return [float(loss.detach()) for loss in losses]
+
+    def save(self, path: Path, step: int) -> None:
+        """Keep weights, optimiser and step."""
+        networks = [network.state_dict() for network in self.networks]
+        torch.save({"networks": networks, "optimiser": self.optimiser.state_dict(), "step": step}, path)
+
+    def restore(self, path: Path) -> int:
+        """Take what was kept, if it was; the step to go on with."""
+        if not path.exists():
+            return 0
+        kept = torch.load(path, weights_only=True)
+        for network, state in zip(self.networks, kept["networks"], strict=True):
+            network.load_state_dict(state)
+        self.optimiser.load_state_dict(kept["optimiser"])
+        return kept["step"]
+
+
+def _features(pathways: Sequence[Pathway], image: Tensor) -> list[Tensor]:
+    """What each pathway makes of an image; the first layer of all of them is one convolution."""
+    if not pathways:
+        return []
+    first = [pathway.convolutions[0][0] for pathway in pathways]
+    weight, bias = (torch.cat([getattr(layer, name) for layer in first]) for name in ("weight", "bias"))
+    image = image.contiguous(memory_format=torch.channels_last_3d)
+    # The largest of what ReLU lets through is what it lets through of the largest, in an eighth of the voxels.
+    small = nnf.relu(nnf.max_pool3d(nnf.conv3d(image, weight, bias, padding=1), 2))
+    made = []
+    for pathway, part in zip(pathways, small.split([layer.out_channels for layer in first], dim=1), strict=True):
+        for level, layer in enumerate(pathway.convolutions[1:]):
+            part = layer(pathway.pool(part) if level else part)
+        made.append(part)
+    return made
+
+
+def _order(fold: int, epoch: int, count: int) -> Tensor:
     """The batches of an epoch, the same for every experiment."""
-    order = np.random.default_rng([seed, fold, epoch]).permutation(count)
+    order = np.random.default_rng([fold, epoch]).permutation(count)
     return torch.from_numpy(order[: count // BATCH * BATCH].reshape(-1, BATCH))
 
 
@@ -94,25 +187,11 @@ def _share(done: float) -> float:
     return min(done / WARM_UP, 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _state(recipe: Recipe, network: AbstractNetwork, data: Data, chosen: Tensor, seed: int) -> TrainingState:
-    """What the terms see of a batch."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    fixed, moving = data.template.expand(len(chosen), -1, -1, -1, -1), data.images[chosen].float()
-    state = TrainingState({"fixed": fixed, "moving": moving, "true_matrix": data.matrices[chosen]})
-    state["registered"] = data.registered[chosen].float()
-    state.take(network(fixed, moving))
-    if recipe.augmentation.again.is_on:
-        state.take(recipe.augmentation.seen_again(moving, generator))
-        state.take({f"{name}_again": value for name, value in network(fixed, state["moving_again"]).items()})
-    return state
-
-
-def _card(recipe: Recipe, network: AbstractNetwork, num_epochs: int, started: float) -> Card:
+def _card(network: AbstractNetwork, num_epochs: int) -> Card:
     values = CARD.as_dict() | {
-        "family": recipe.network.family,
+        "family": network.family,
         "settings": network.settings,
         "versions": versions(),
-        "figures": {"epochs": num_epochs, "seconds": round(time.monotonic() - started, 1)},
+        "figures": {"epochs": num_epochs},
     }
     return Card.from_dict(values)
