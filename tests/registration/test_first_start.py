@@ -7,7 +7,7 @@ import phantoms
 import pullback as pb
 from pullback.data import Pair
 from pullback.networks import build
-from pullback.registration import Candidate, Card, Normalisation, Plan, register
+from pullback.registration import Candidate, Card, Normalisation, Plan, first_start, register
 from pullback.registration.first_start import narrowed
 from pullback.registration.volume import prepare
 from pullback.reports import tables
@@ -42,7 +42,8 @@ def test_a_start_that_looks_wrong_does_no_harm():
     assert result.initialisation.why.startswith("'learned' was not trusted: the intensities correlate by 0.00")
 
 
-def test_a_start_that_looks_right_is_held_against_other_poses():
+def test_a_start_that_looks_right_is_held_against_other_poses(monkeypatch):
+    monkeypatch.setattr(first_start, "TRUSTED_CORRELATION", 0.6)
     turned = Affine.from_parts(rotation=(0.0, 2.5, 0.0), translation_mm=(60.0, 0.0, 0.0)).matrix.numpy()
     result, gap = run(turned)
     assert gap < 1.0
