@@ -6,7 +6,7 @@ import torch
 import phantoms
 from pullback.data import Image
 from pullback.landmarks import find_keypoints, match, patches_at, precision_and_recall
-from pullback.networks.patch_descriptor import PatchDescriptor
+from pullback.networks import PatchDescriptor
 from pullback.training.descriptor import KnownPair, contrastive_loss, train_descriptor
 from pullback.transforms import Affine
 

@@ -20,6 +20,7 @@ from pullback.networks.cost import Cost, measure_cost, num_parameters
 from pullback.networks.exporting import compare_onnx, export_onnx, has_onnxruntime
 from pullback.networks.importing import Transcript, import_weights, importable, transcribe
 from pullback.networks.padding import padded_shape, run_padded
+from pullback.networks.patch_descriptor import PatchDescriptor
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
@@ -46,6 +47,7 @@ __all__ = [
     "CoordinateTranslator",
     "Cost",
     "Family",
+    "PatchDescriptor",
     "State",
     "Transcript",
     "build",

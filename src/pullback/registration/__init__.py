@@ -5,7 +5,7 @@ from pullback.registration.choice import Choice, build
 from pullback.registration.deformable import Deformation, SteepestAscent, deform
 from pullback.registration.initialisation import Candidate, Initialisation, initialise
 from pullback.registration.normalisation import Normalisation
-from pullback.registration.plan import DeformablePlan, LinearPlan, Plan
+from pullback.registration.plan import Answer, DeformablePlan, LinearPlan, Plan
 from pullback.registration.predict import predict, predict_start
 from pullback.registration.register import register
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
@@ -14,6 +14,7 @@ from pullback.registration.verdict import Evidence, Verdict
 
 __all__ = [
     "ALIGNMENTS",
+    "Answer",
     "Candidate",
     "Card",
     "Choice",

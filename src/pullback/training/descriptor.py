@@ -11,7 +11,7 @@ from pullback.checks import check_positive
 from pullback.data import Image
 from pullback.landmarks.keypoints import Keypoints
 from pullback.landmarks.patches import patches_at
-from pullback.networks.patch_descriptor import PatchDescriptor
+from pullback.networks import PatchDescriptor
 from pullback.transforms import AbstractTransform
 
 
