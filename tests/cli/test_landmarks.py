@@ -47,6 +47,13 @@ def test_a_spline_becomes_a_field_of_the_fixed_image(here, capsys):
     assert gap("t.nii.gz") < 1e-3
 
 
+def test_landmarks_come_from_no_tool(here, capsys):
+    assert run(["landmarks", "fixed.csv", "moving.csv", "--from", "fsl", "--out", "t.h5"]) == 2
+    assert "--from is 'fsl'" in capsys.readouterr().err
+    assert run(["landmarks", "fixed.csv", "moving.csv", "--flat", "--fixed", "head.nii.gz", "--out", "t.h5"]) == 2
+    assert "has 3 dimensions" in capsys.readouterr().err
+
+
 def test_outliers_are_named(here, capsys):
     points = pb.read_points("moving.csv")
     points.coordinates[0] += 50

@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pullback.cli.transform_files import (
-    Bids,
-    Kind,
-    NoVerify,
-    Overwrite,
-    To,
-    grid_of,
-    store,
-    store_sidecar,
-    target_of,
-)
+from pullback.cli.transform_files import FileOptions, grid_of, takes_file_options
 from pullback.data import Points
 from pullback.io import read_keypoints, read_points
 from pullback.landmarks import MODELS, LandmarkFit, fit_landmarks, pair_by_name
@@ -23,10 +13,10 @@ from pullback.metrics import summarise_errors
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, DisplacementField, ThinPlateSpline
 
-IMAGE = "The {} image: for --voxels, for formats that need its grid{}."
 MOST_NAMES = 10
 
 
+@takes_file_options
 def command(
     fixed_points: Annotated[
         Path, typer.Argument(metavar="FIXED", help="Landmarks: csv with x,y,z in world RAS mm, Slicer's fcsv or json.")
@@ -53,23 +43,19 @@ def command(
         bool,
         typer.Option("--voxels", help="The points are Learn2Reg's keypoints: voxel indices of --fixed and --moving."),
     ] = False,
-    fixed: Annotated[
-        Path | None, typer.Option("--fixed", help=IMAGE.format("fixed", ", and to evaluate tps at its voxels"))
-    ] = None,
-    moving: Annotated[Path | None, typer.Option("--moving", help=IMAGE.format("moving", ""))] = None,
-    to: To = None,
-    kind: Kind = None,
-    bids: Bids = None,
-    no_verify: NoVerify = False,
-    overwrite: Overwrite = False,
+    *,
+    options: FileOptions,
 ) -> None:
     """Register by corresponding landmarks: rigid, similarity or affine in closed form, or a thin-plate spline.
 
-    Says how far the map is off at the landmarks it was fitted to, and at landmarks that were held out. No file format
-    holds a thin-plate spline, so it is evaluated at the voxels of --fixed, as a displacement field.
+    Says how far the map is off at the landmarks it was fitted to, and at landmarks that were held out. --fixed and
+    --moving give the grids where --voxels or the format needs them. No file format holds a thin-plate spline, so it is
+    evaluated at the voxels of --fixed, as a displacement field.
     """
-    path = target_of(out, to, bids, overwrite)
-    fixed_grid, moving_grid = grid_of(fixed), grid_of(moving)
+    if options.form is not None:
+        raise ValueError(f"--from is '{options.form}', but landmarks are no transform of a tool; leave it out.")
+    path = options.target(out)
+    fixed_grid, moving_grid = grid_of(options.fixed), grid_of(options.moving)
     if model == "tps" and fixed_grid is None:
         raise ValueError(f"'{path}' cannot hold a thin-plate spline; give the fixed image (--fixed) for a field.")
     sides = [(fixed_points, fixed_grid, "fixed"), (moving_points, moving_grid, "moving")]
@@ -77,13 +63,13 @@ def command(
     pair = pair_by_name(*read)
     fit = fit_landmarks(*pair, model, smoothing=smoothing, robust=robust, tolerance_mm=tolerance, seed=seed)
     _say(fit, pair[0], read, model)
-    transform = _storable(fit.transform, fixed_grid)
-    store(path, transform, fixed=fixed_grid, moving=moving_grid, to=to, kind=kind, verify=not no_verify)
-    if bids is not None:
-        store_sidecar(path, fixed=fixed, moving=moving, sources=[fixed_points, moving_points])
+    options.store(path, _storable(fit.transform, fixed_grid), fixed=fixed_grid, moving=moving_grid)
+    options.store_sidecar(path, fixed=options.fixed, moving=options.moving, sources=[fixed_points, moving_points])
 
 
 def _read(file: Path, grid: Grid | None, which: str, *, flat: bool, lps: bool, voxels: bool) -> Points:
+    if flat and grid is not None and grid.num_dims != 2:
+        raise ValueError(f"--flat is for 2-D points, but the {which} image has {grid.num_dims} dimensions.")
     if not voxels:
         num_dims = grid.num_dims if grid is not None else 2 if flat else 3
         return read_points(file, lps=lps, num_dims=num_dims)
