@@ -1,11 +1,11 @@
 """Hard starts: does the affine find its way back, and does the verdict know when it does not?
 
-For each seed the moving image of a pair is turned by up to 180 degrees about any axis, moved by up to 100 mm, scaled by
-0.8 to 1.25, stored in another order, cropped to 60 to 100 % of each axis, shaded and made noisy (``starts.py``). Its map
-is held against the map of the pair as it is, after which the same was done to the world. A start is recovered if the two
-differ by less than 2 voxels of the fixed image on average over the fixed object.
+For each seed the moving image of a pair is turned by up to 180 degrees about any axis, moved by up to 100 mm, scaled
+by 0.8 to 1.25, stored in another order, cropped to 60 to 100 % of each axis, shaded and made noisy (``starts.py``).
+Its map is held against the map of the pair as it is, after which the same was done to the world. A start is recovered
+if the two differ by less than 2 voxels of the fixed image on average over the fixed object.
 
-Rows that are there already are not run again: a run can be interrupted, or made in pieces with ``--start``, ``--count``.
+Rows that are there already are not run again: a run can be interrupted, or made in pieces (``--start``, ``--count``).
 """
 
 import argparse
@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Column, DataAbsentError, Row, Table, commit, data_folder, image_and_labels, mean_of, parser_of
-from scoring import read_label_file
-from starts import perturb
-from this_process import use_threads
 
+from common import Column, DataAbsentError, Row, Table, commit, data_folder, image_and_labels, mean_of, parser_of
 from pullback.data import Image, Pair
 from pullback.io import read_image
 from pullback.metrics import dice_per_label, mean_dice
 from pullback.registration import Plan, RegistrationResult, register
 from pullback.transforms import warp
+from scoring import read_label_file
+from starts import perturb
+from this_process import use_threads
 
 RECOVERED_VOXELS = 2.0
 NUM_PAIRS = 20
@@ -103,8 +103,8 @@ def _options() -> argparse.Namespace:
 def _settings() -> dict[str, Any]:
     return {
         "plan": "Plan(deformable=None)",
-        "error": "mean over the fixed object between this map and that of the pair as it is, both seen in voxels of the "
-        "fixed image",
+        "error": "mean over the fixed object between this map and that of the pair as it is, both seen in voxels of "
+        "the fixed image",
         "label Dice": "mean over the labels that both have, of the pair as it is (seed -1)",
         "crop": "each axis keeps a random 60 to 100 % of the field of view, the centre of the object in it",
     }

@@ -116,6 +116,14 @@ class Comparison:
         energy, pull = self.restraint.energy_and_gradient(matrix)
         return value - energy, by_matrix - pull
 
+    def share_seen(self, matrix: np.ndarray) -> float:
+        """Share of the fixed foreground that the moving image shows; 1 where its field of view does not matter."""
+        if self._valid is None:
+            return 1.0
+        voxel_map = self._to_voxel @ matrix @ self._to_world
+        seen = functional.warp(self._valid, self._still, voxel_map, fill=0.0)[0, 0]
+        return float(seen[self.fixed.foreground].sum()) / max(float(self.fixed.foreground.sum()), 1.0)
+
     def _is_empty(self, weights: Tensor | None) -> bool:
         return weights is not None and float(weights.sum()) < SMALLEST_OVERLAP * self._full_weight
 
