@@ -15,7 +15,8 @@ PLAUSIBLE_MARGIN, HOPELESS_MARGIN = 0.1, -0.15
 PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 """Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
 PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.7, 0.3
-PLAUSIBLE_VIEW, HOPELESS_VIEW = 0.5, 0.2
+PLAUSIBLE_VIEW, HOPELESS_VIEW = 0.75, 0.2
+"""Share of the object in view below which a map says little about the rest, or about anything."""
 WEAK_DEPENDENCE = 0.6
 """Mutual information, in nats, below which images of two contrasts without an outline say too little about a pose."""
 CONSISTENT_VOXELS = 0.1
