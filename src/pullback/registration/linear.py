@@ -122,7 +122,8 @@ class Comparison:
             return 1.0
         voxel_map = self._to_voxel @ matrix @ self._to_world
         seen = functional.warp(self._valid, self._still, voxel_map, fill=0.0)[0, 0]
-        return float(seen[self.fixed.foreground].sum()) / max(float(self.fixed.foreground.sum()), 1.0)
+        foreground = self.fixed.foreground.numpy()
+        return float(seen.numpy()[foreground].sum(dtype=np.float64)) / max(int(foreground.sum()), 1)
 
     def _is_empty(self, weights: Tensor | None) -> bool:
         return weights is not None and float(weights.sum()) < SMALLEST_OVERLAP * self._full_weight
