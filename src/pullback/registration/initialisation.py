@@ -7,7 +7,7 @@ here, so that a small overlap cannot look good.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -141,17 +141,18 @@ def best_in_detail(
 ) -> Initialisation:
     """Improve the first distinct candidates, and the first upright one, at twice the coarse resolution; choose one.
 
-    By local correlation only what the moving field of view shows is compared, unless it holds the whole object; the
-    score then counts the share that is seen.
+    By local correlation only what the moving field of view shows is compared, unless background surrounds the object;
+    what counts in the end is then how well the object fits (:meth:`Comparison.value_inside`).
     """
     centre, _, radius = geometry_of(fixed)
     upright = [c for c in ordered if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES][:1]
     chosen = distinct(ordered, centre, radius, limit)
     chosen += [c for c in upright if all(c is not k for k in chosen)]
     ignores_view = fine is not None or moving.has_background
-    fine = fine or LNCC(squared=False)
-    comparison = comparison_at(fixed, moving, radius / OBJECT_VOXELS, fine, ignores_view)
+    comparison = comparison_at(fixed, moving, radius / OBJECT_VOXELS, fine or LNCC(squared=False), ignores_view)
     chosen = [refine(c, comparison, centre, radius, kind, fixed.is_flat) for c in chosen]
+    if not ignores_view:
+        chosen = [replace(c, score=comparison.value_inside(c.matrix)) for c in chosen]
     return Initialisation(*_pick(chosen, clear_margin))
 
 
@@ -194,10 +195,10 @@ def refine(
     is_flat: bool,
     max_steps: int = 30,
 ) -> Candidate:
-    """A candidate improved; its score is the similarity times the root of the share of the object that is seen."""
+    """A candidate improved."""
     frame = Frame(candidate.matrix, centre, radius, kind, is_flat)
     matrix, score, _ = optimise(comparison, frame, max_steps=max_steps)
-    return Candidate(candidate.name, matrix, score * comparison.share_seen(matrix) ** 0.5)
+    return Candidate(candidate.name, matrix, score)
 
 
 def _candidates(fixed: Volume, moving: Volume, methods: tuple[str, ...]) -> list[Candidate]:

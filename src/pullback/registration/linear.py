@@ -116,14 +116,19 @@ class Comparison:
         energy, pull = self.restraint.energy_and_gradient(matrix)
         return value - energy, by_matrix - pull
 
-    def share_seen(self, matrix: np.ndarray) -> float:
-        """Share of the fixed foreground that the moving image shows; 1 where its field of view does not matter."""
-        if self._valid is None:
-            return 1.0
-        voxel_map = self._to_voxel @ matrix @ self._to_world
-        seen = functional.warp(self._valid, self._still, voxel_map, fill=0.0)[0, 0]
-        foreground = self.fixed.foreground.numpy()
-        return float(seen.numpy()[foreground].sum(dtype=np.float64)) / max(int(foreground.sum()), 1)
+    def value_inside(self, matrix: np.ndarray) -> float:
+        """Similarity where the fixed object is, times the root of the share of it that the moving image shows.
+
+        Air around it, which fits in any pose, then says nothing for a pose, and a small overlap cannot look good.
+        """
+        warped, weights = self.warp(matrix)
+        foreground = self.fixed.foreground[None, None].to(torch.float32)
+        inside = foreground if weights is None else foreground * weights
+        # Summed by NumPy, whose rounding does not depend on the number of threads.
+        share = inside.numpy().sum(dtype=np.float64) / max(foreground.numpy().sum(dtype=np.float64), 1.0)
+        if share < SMALLEST_OVERLAP:
+            return -np.inf
+        return float(self.similarity.value_and_gradient(self.fixed.tensor, warped, inside)[0][0]) * float(share) ** 0.5
 
     def _is_empty(self, weights: Tensor | None) -> bool:
         return weights is not None and float(weights.sum()) < SMALLEST_OVERLAP * self._full_weight

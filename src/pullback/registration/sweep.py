@@ -62,8 +62,8 @@ def search_thoroughly(
     comparison = comparison_at(fixed, moving, 2 * radius / OBJECT_VOXELS, LNCC(squared=False), moving.has_background)
     coarse_kind = "similarity" if len(sizes) > 1 else "rigid"
     found = [refine(c, comparison, centre, radius, coarse_kind, fixed.is_flat, NUM_STEPS) for c in found]
-    known = [Candidate(c.name, c.matrix, comparison.value(c.matrix)) for c in known]
-    found = sorted([*known, *found], key=lambda c: -c.score)
+    found = [replace(c, score=comparison.value_inside(c.matrix)) for c in (*known, *found)]
+    found.sort(key=lambda c: -c.score)
     return best_in_detail(fixed, moving, found, NUM_DETAILED, kind=kind, clear_margin=clear_margin)
 
 
