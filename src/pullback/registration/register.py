@@ -24,6 +24,7 @@ from pullback.registration.deformable import Deformation, deform
 from pullback.registration.evidence import (
     View,
     flat_grid,
+    is_whole,
     look_through,
     margin_over_rivals,
     overlap_of,
@@ -376,6 +377,7 @@ def _conclude(
         jacobian=jacobian,
         consistency=consistency,
         dependence=dependence,
+        is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
     )
     return RegistrationResult(
