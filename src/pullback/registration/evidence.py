@@ -84,7 +84,7 @@ def overlap_of(a: Tensor, b: Tensor) -> float:
 
 
 def is_whole(volume: Volume) -> bool:
-    """Whether the object lies within its field of view: in background, or with a small share of the outermost voxels."""
+    """Whether the object lies within its field of view: in background, or with few of the outermost voxels."""
     if volume.has_background:
         return True
     inner = volume.foreground[tuple(slice(1, -1) if n > 2 else slice(None) for n in volume.foreground.shape)]
