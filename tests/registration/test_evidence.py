@@ -11,7 +11,9 @@ import phantoms
 from examples import noise, smooth_noise
 from pullback.data import Image
 from pullback.metrics import Consistency, JacobianSummary
+from pullback.registration.evidence import is_whole
 from pullback.registration.verdict import Evidence, judge
+from pullback.registration.volume import prepare
 from pullback.space import Grid
 from pullback.transforms import Affine
 
@@ -92,6 +94,8 @@ def test_sound_evidence_is_good():
         ({"overlap": 0.1}, "failed", "hardly overlap"),
         ({"view": 0.4}, "doubtful", "inside the moving image"),
         ({"view": 0.1}, "failed", "inside the moving image"),
+        ({"view": 0.6}, "good", ""),
+        ({"view": 0.6, "is_whole": True}, "doubtful", "inside the moving image"),
         ({"gain": -0.01}, "doubtful", "agree less"),
         ({"jacobian": JacobianSummary(-0.1, 2.0, 3, 0.01, 0.1)}, "doubtful", "folds in 3 voxels"),
         ({"jacobian": JacobianSummary(-0.1, 2.0, 300, 2.0, 0.1)}, "failed", "folds in 2.00 %"),
@@ -111,3 +115,11 @@ def test_failures_come_before_doubts():
     assert verdict.value == "failed"
     assert len(verdict.reasons) == 2
     assert "another pose" in verdict.reasons[1]
+
+
+def test_an_object_is_whole_unless_its_image_cuts_it():
+    whole = prepare(phantoms.head())
+    middle = whole.foreground[tuple(slice(n // 4, -(n // 4)) for n in whole.grid.shape)]
+    assert is_whole(whole)
+    assert is_whole(replace(whole, has_background=False))
+    assert not is_whole(replace(whole, foreground=middle, has_background=False))

@@ -21,6 +21,9 @@ from pullback.space import Grid
 from pullback.transforms import AbstractTransform
 from pullback.transforms.abstract import points_of
 
+CUT_SHARE = 0.2
+"""An object that holds this share of the outermost voxels of its image is a part of something larger."""
+
 
 def flat_grid(volume: Volume) -> Grid:
     """The volume's grid in the dimensions of the image it came from."""
@@ -78,6 +81,15 @@ def similarity_through(fixed: Volume, view: View, similarity: AbstractSimilarity
 def overlap_of(a: Tensor, b: Tensor) -> float:
     """Dice of two masks."""
     return 2.0 * float((a & b).sum()) / max(float(a.sum()) + float(b.sum()), 1.0)
+
+
+def is_whole(volume: Volume) -> bool:
+    """Whether the object lies within its field of view: in background, or with few of the outermost voxels."""
+    if volume.has_background:
+        return True
+    inner = volume.foreground[tuple(slice(1, -1) if n > 2 else slice(None) for n in volume.foreground.shape)]
+    num_outer = volume.foreground.numel() - inner.numel()
+    return int(volume.foreground.sum() - inner.sum()) < CUT_SHARE * num_outer
 
 
 def margin_over_rivals(fixed: Volume, moving: Volume, choice: Choice, matrix: np.ndarray) -> float:

@@ -7,7 +7,7 @@ here, so that a small overlap cannot look good.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -117,23 +117,44 @@ def initialise(
         kind: The kind of map of the last refinement.
         clear_margin: Share of its score by which a pose must win that contradicts the headers' orientation.
     """
-    coarse, fine = coarse or NCC(), fine or LNCC(squared=False)
+    coarse = coarse or NCC()
     centre, _, radius = geometry_of(fixed)
     candidates = [*given, *_candidates(fixed, moving, methods)]
-    spacing = 2 * radius / OBJECT_VOXELS
-    comparison = _comparison(fixed, moving, spacing, coarse)
+    comparison = comparison_at(fixed, moving, 2 * radius / OBJECT_VOXELS, coarse)
     scored = [Candidate(c.name, c.matrix, comparison.value(c.matrix)) for c in candidates]
     scored.sort(key=lambda c: -c.score)
-    chosen = _distinct(scored, centre, radius, NUM_RIGID)
+    chosen = distinct(scored, centre, radius, NUM_RIGID)
     chosen += [c for c in scored if c.name in UPRIGHT_NAMES and all(c is not k for k in chosen)]
     rigid = "rigid" if kind != "translation" else kind
-    chosen = [_refine(c, comparison, centre, radius, rigid, fixed.is_flat) for c in chosen]
+    chosen = [refine(c, comparison, centre, radius, rigid, fixed.is_flat) for c in chosen]
     chosen.sort(key=lambda c: -c.score)
-    upright = [c for c in chosen if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES][:1]
-    chosen = _distinct(chosen, centre, radius, NUM_AFFINE)
+    return best_in_detail(fixed, moving, chosen, NUM_AFFINE, fine=fine, kind=kind, clear_margin=clear_margin)
+
+
+def best_in_detail(
+    fixed: Volume,
+    moving: Volume,
+    ordered: Sequence[Candidate],
+    limit: int,
+    *,
+    fine: AbstractSimilarity | None = None,
+    kind: str,
+    clear_margin: float,
+) -> Initialisation:
+    """Improve the first distinct candidates, and the first upright one, at twice the coarse resolution; choose one.
+
+    By local correlation only what the moving field of view shows is compared, unless background surrounds the object;
+    what counts in the end is then how well the object fits (:meth:`Comparison.value_inside`).
+    """
+    centre, _, radius = geometry_of(fixed)
+    upright = [c for c in ordered if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES][:1]
+    chosen = distinct(ordered, centre, radius, limit)
     chosen += [c for c in upright if all(c is not k for k in chosen)]
-    comparison = _comparison(fixed, moving, spacing / 2, fine)
-    chosen = [_refine(c, comparison, centre, radius, kind, fixed.is_flat) for c in chosen]
+    ignores_view = fine is not None or moving.has_background
+    comparison = comparison_at(fixed, moving, radius / OBJECT_VOXELS, fine or LNCC(squared=False), ignores_view)
+    chosen = [refine(c, comparison, centre, radius, kind, fixed.is_flat) for c in chosen]
+    if not ignores_view:
+        chosen = [replace(c, score=comparison.value_inside(c.matrix)) for c in chosen]
     return Initialisation(*_pick(chosen, clear_margin))
 
 
@@ -159,16 +180,26 @@ def factors_for(volume: Volume, spacing_mm: float) -> tuple[int, ...]:
     return tuple(max(1, round(float(spacing_mm / s))) for s in volume.spacing_mm())
 
 
-def _comparison(fixed: Volume, moving: Volume, spacing_mm: float, similarity: AbstractSimilarity) -> Comparison:
+def comparison_at(
+    fixed: Volume, moving: Volume, spacing_mm: float, similarity: AbstractSimilarity, ignores_view: bool = True
+) -> Comparison:
+    """The comparison of two volumes at about a spacing."""
     coarse = [v.coarsen(factors_for(v, spacing_mm)) for v in (fixed, moving)]
-    return Comparison(coarse[0], coarse[1], similarity, ignores_view=True)
+    return Comparison(coarse[0], coarse[1], similarity, ignores_view=ignores_view)
 
 
-def _refine(
-    candidate: Candidate, comparison: Comparison, centre: np.ndarray, radius: float, kind: str, is_flat: bool
+def refine(
+    candidate: Candidate,
+    comparison: Comparison,
+    centre: np.ndarray,
+    radius: float,
+    kind: str,
+    is_flat: bool,
+    max_steps: int = 30,
 ) -> Candidate:
+    """A candidate improved."""
     frame = Frame(candidate.matrix, centre, radius, kind, is_flat)
-    matrix, score, _ = optimise(comparison, frame, max_steps=30)
+    matrix, score, _ = optimise(comparison, frame, max_steps=max_steps)
     return Candidate(candidate.name, matrix, score)
 
 
@@ -193,7 +224,7 @@ def _candidates(fixed: Volume, moving: Volume, methods: tuple[str, ...]) -> list
             turn = moving_axes @ np.diag(signs) @ fixed_axes.T
             found.append(Candidate(f"moments, signs {' '.join(f'{s:+.0f}' for s in signs)}", about_centres(turn)))
     if "search" in methods:
-        for number, rotation in enumerate(_rotations(fixed.is_flat)):
+        for number, rotation in enumerate(evenly_spread_rotations(NUM_ROTATIONS, fixed.is_flat)):
             found.append(Candidate(f"rotation {number + 1} of the search", about_centres(rotation)))
     return found
 
@@ -205,8 +236,8 @@ def _proper_signs(is_flat: bool) -> list[tuple[float, float, float]]:
     return [(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)]
 
 
-def _rotations(is_flat: bool) -> np.ndarray:
-    """Rotations evenly spread: every 15 degrees in 2-D, a super-Fibonacci spiral in 3-D.
+def evenly_spread_rotations(count: int, is_flat: bool) -> np.ndarray:
+    """Rotation matrices ``(N, 3, 3)``: every 15 degrees in 2-D, so many on a super-Fibonacci spiral in 3-D.
 
     Reference:
         Alexa, Super-Fibonacci spirals, CVPR 2022, doi:10.1109/CVPR52688.2022.00811.
@@ -214,14 +245,14 @@ def _rotations(is_flat: bool) -> np.ndarray:
     if is_flat:
         angles = np.arange(0, 360, 15)
         return Rotation.from_euler("x", angles, degrees=True).as_matrix()
-    s = np.arange(NUM_ROTATIONS) + 0.5
-    inner, outer = np.sqrt(s / NUM_ROTATIONS), np.sqrt(1 - s / NUM_ROTATIONS)
+    s = np.arange(count) + 0.5
+    inner, outer = np.sqrt(s / count), np.sqrt(1 - s / count)
     alpha, beta = 2 * np.pi * s / np.sqrt(2), 2 * np.pi * s / 1.533751168755204288118041
     quaternions = [inner * np.sin(alpha), inner * np.cos(alpha), outer * np.sin(beta), outer * np.cos(beta)]
     return Rotation.from_quat(np.stack(quaternions, axis=1)).as_matrix()
 
 
-def _distinct(ordered: list[Candidate], centre: np.ndarray, radius: float, limit: int) -> list[Candidate]:
+def distinct(ordered: Sequence[Candidate], centre: np.ndarray, radius: float, limit: int) -> list[Candidate]:
     """The first `limit` candidates that differ from all before them."""
     kept: list[Candidate] = []
     for candidate in ordered:

@@ -116,6 +116,20 @@ class Comparison:
         energy, pull = self.restraint.energy_and_gradient(matrix)
         return value - energy, by_matrix - pull
 
+    def value_inside(self, matrix: np.ndarray) -> float:
+        """Similarity where the fixed object is, times the root of the share of it that the moving image shows.
+
+        Air around it, which fits in any pose, then says nothing for a pose, and a small overlap cannot look good.
+        """
+        warped, weights = self.warp(matrix)
+        foreground = self.fixed.foreground[None, None].to(torch.float32)
+        inside = foreground if weights is None else foreground * weights
+        # Summed by NumPy, whose rounding does not depend on the number of threads.
+        share = inside.numpy().sum(dtype=np.float64) / max(foreground.numpy().sum(dtype=np.float64), 1.0)
+        if share < SMALLEST_OVERLAP:
+            return -np.inf
+        return float(self.similarity.value_and_gradient(self.fixed.tensor, warped, inside)[0][0]) * float(share) ** 0.5
+
     def _is_empty(self, weights: Tensor | None) -> bool:
         return weights is not None and float(weights.sum()) < SMALLEST_OVERLAP * self._full_weight
 
@@ -169,17 +183,38 @@ class Frame:
 
     def matrix(self, parameters: np.ndarray) -> np.ndarray:
         """World matrix ``(4, 4)`` at `parameters`."""
-        return self._matrix_and_derivatives(parameters)[0]
+        shift, turn, scales, shear = self._parts(parameters)
+        linear = self.start[:3, :3]
+        matrix = np.eye(4)
+        matrix[:3, :3] = linear @ rotation_from_vector(turn) @ scales @ shear
+        matrix[:3, 3] = self.start[:3, 3] + linear @ self.centre - matrix[:3, :3] @ self.centre + shift
+        return matrix
 
     def gradient(self, parameters: np.ndarray, by_matrix: np.ndarray) -> np.ndarray:
         """Chain rule from the derivative by the upper ``(3, 4)`` of the matrix to that by the parameters."""
-        derivatives = self._matrix_and_derivatives(parameters)[1]
-        return np.array([float((by_matrix * d).sum()) for d in derivatives])
+        _, turn, scales, shear = self._parts(parameters)
+        rotation = rotation_from_vector(turn)
+        by_inner = self.start[:3, :3].T @ (by_matrix[:, :3] - np.outer(by_matrix[:, 3], self.centre))
+        by_turn = _by_vector(turn, rotation, by_inner @ (scales @ shear).T)
+        by_grow = np.diag(rotation.T @ by_inner @ shear.T) * np.diag(scales)
+        by_shear = scales @ rotation.T @ by_inner
+        both = by_grow[1:].sum() if self.is_flat else by_grow.sum()
+        found = []
+        for part, a, b in self.directions():
+            if part == "shift":
+                found.append(by_matrix[a, 3])
+            elif part == "turn":
+                found.append(by_turn[a] / self.radius_mm)
+            elif part == "grow":
+                found.append((both if a < 0 else by_grow[a]) / self.radius_mm)
+            else:
+                found.append(by_shear[a, b] / self.radius_mm)
+        return np.array(found)
 
-    def _matrix_and_derivatives(self, parameters: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        free = self.directions()
+    def _parts(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Shift in mm, rotation vector, scales as a diagonal matrix, shear as an upper triangle."""
         shift, turn, grow, shear = np.zeros(3), np.zeros(3), np.zeros(3), np.eye(3)
-        for (part, a, b), value in zip(free, parameters, strict=True):
+        for (part, a, b), value in zip(self.directions(), parameters, strict=True):
             if part == "shift":
                 shift[a] = value
             elif part == "turn":
@@ -188,43 +223,22 @@ class Frame:
                 grow[(slice(1, 3) if self.is_flat else slice(0, 3)) if a < 0 else a] = value / self.radius_mm
             else:
                 shear[a, b] = value / self.radius_mm
-        rotation, scales = rotation_from_vector(turn), np.diag(np.exp(grow))
-        linear = self.start[:3, :3]
-        inner = rotation @ scales @ shear
-        matrix = np.eye(4)
-        matrix[:3, :3] = linear @ inner
-        matrix[:3, 3] = self.start[:3, 3] + linear @ self.centre - matrix[:3, :3] @ self.centre + shift
-        derivatives = []
-        for part, a, b in free:
-            derivative = np.zeros((3, 4))
-            if part == "shift":
-                derivative[a, 3] = 1.0
-            else:
-                derivative[:, :3] = linear @ self._inner_derivative(part, a, b, turn, rotation, scales, shear)
-                derivative[:, 3] = -derivative[:, :3] @ self.centre
-            derivatives.append(derivative)
-        return matrix, derivatives
-
-    def _inner_derivative(self, part, a, b, turn, rotation, scales, shear) -> np.ndarray:
-        unit = np.zeros((3, 3))
-        if part == "turn":
-            return _rotation_derivative(turn, rotation, a) / self.radius_mm @ scales @ shear
-        if part == "grow":
-            for axis in ([1, 2] if self.is_flat else [0, 1, 2]) if a < 0 else [a]:
-                unit[axis, axis] = scales[axis, axis] / self.radius_mm
-            return rotation @ unit @ shear
-        unit[a, b] = 1 / self.radius_mm
-        return rotation @ scales @ unit
+        return shift, turn, np.diag(np.exp(grow)), shear
 
 
-def _rotation_derivative(vector: np.ndarray, rotation: np.ndarray, axis: int) -> np.ndarray:
-    """D exp([v]x) / d v_axis (Gallego and Yezzi, 2015, doi:10.1007/s10851-014-0528-x)."""
-    unit = np.eye(3)[axis]
+def _by_vector(vector: np.ndarray, rotation: np.ndarray, by_rotation: np.ndarray) -> np.ndarray:
+    """The derivative by v of a function of the rotation exp([v]x), from its derivative by the matrix.
+
+    Reference:
+        Gallego and Yezzi, 2015, doi:10.1007/s10851-014-0528-x.
+    """
+    turned = by_rotation @ rotation.T
+    swirl = np.array([turned[2, 1] - turned[1, 2], turned[0, 2] - turned[2, 0], turned[1, 0] - turned[0, 1]])
     square = float(vector @ vector)
     if square < 1e-16:
-        return cross_matrix(unit)
-    inner = vector[axis] * cross_matrix(vector) + cross_matrix(np.cross(vector, (np.eye(3) - rotation) @ unit))
-    return inner / square @ rotation
+        return swirl
+    across = cross_matrix(swirl) @ vector
+    return (vector * (vector @ swirl) + (np.eye(3) - rotation).T @ across) / square
 
 
 def optimise(

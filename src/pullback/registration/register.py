@@ -24,6 +24,7 @@ from pullback.registration.deformable import Deformation, deform
 from pullback.registration.evidence import (
     View,
     flat_grid,
+    is_whole,
     look_through,
     margin_over_rivals,
     overlap_of,
@@ -33,18 +34,21 @@ from pullback.registration.first_start import doubts_about, narrowed
 from pullback.registration.initialisation import (
     CLEAR_MARGIN,
     CLEAR_MARGIN_ACROSS_CONTRASTS,
+    ELSEWHERE_DEGREES,
     Candidate,
     Initialisation,
     factors_for,
     geometry_of,
     initialise,
     middles,
+    turn_degrees,
 )
 from pullback.registration.linear import Comparison, Frame, Restraint, optimise
 from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
-from pullback.registration.verdict import Evidence, judge
+from pullback.registration.sweep import search_thoroughly
+from pullback.registration.verdict import PLAUSIBLE_MARGIN, Evidence, judge
 from pullback.registration.volume import Volume, prepare
 from pullback.space import Grid
 from pullback.transforms import (
@@ -68,8 +72,9 @@ COARSE_OBJECT_VOXELS, EVIDENCE_OBJECT_VOXELS = 40, 80
 """Resolutions, as the length of the fixed object in voxels, at which the similarity is chosen and evidence gathered."""
 USEFUL_OVERLAP = 0.25
 """Overlap of the objects by headers from which "before" means the headers' alignment."""
-SURE_CORRELATION = 0.6
-"""Correlation inside the overlap from which a start by local correlation needs no second opinion."""
+SURE_CORRELATION, SURE_MARGIN = 0.6, 0.25
+"""Correlation inside the overlap from which a start by local correlation needs no second opinion, and the margin over
+other poses that it needs as well not to be searched for again, thoroughly."""
 CERTAIN_CORRELATION = 0.8
 """Correlation from which a pose is believed although others fit nearly as well. Wrong poses of two contrasts reach
 0.76 (``docs/accuracy.md``)."""
@@ -206,19 +211,33 @@ def _compete(
         return found, wanted, found.chosen.matrix
     found = _search(work, None, given)
     correlation = _correlation(work, found)
+    if "search" in plan.methods and (correlation < SURE_CORRELATION or found.margin < SURE_MARGIN):
+        found = search_thoroughly(
+            work.fixed, work.moving, found.candidates, kind=_kind(plan), clear_margin=CLEAR_MARGIN
+        )
+        correlation = _correlation(work, found)
     if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
         other = _search(work, _build(work, "mi", ""), given)
-        is_clear, other_is_clear = found.margin >= CLEAR_MARGIN, other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
+        agree = _agree(found, other)
+        is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
+        other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
         if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
             why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
             return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
-        if (
+        keeps = agree and is_clear and correlation > SAME_CONTRAST
+        if not keeps and (
             abs(_correlation(work, other)) > abs(correlation)
             or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
             or (other_is_clear and not is_clear)
         ):
             found = other
     return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _agree(one: Initialisation, other: Initialisation) -> bool:
+    """Whether two searches put the same pose first, and neither chose it only because it trusts the headers."""
+    near = turn_degrees(one.chosen.matrix, other.chosen.matrix) <= ELSEWHERE_DEGREES
+    return near and one.margin > 0 and other.margin > 0
 
 
 def _may_hold(work: _Work) -> bool:
@@ -413,6 +432,7 @@ def _conclude(
         jacobian=jacobian,
         consistency=consistency,
         dependence=dependence,
+        is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
     )
     return RegistrationResult(

@@ -16,6 +16,8 @@ PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 """Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
 PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.7, 0.3
 PLAUSIBLE_VIEW, HOPELESS_VIEW = 0.5, 0.2
+PLAUSIBLE_VIEW_OF_WHOLE = 0.75
+"""The same where the fixed image shows the whole object: what the moving image lacks of it is guessed by the map."""
 WEAK_DEPENDENCE = 0.6
 """Mutual information, in nats, below which images of two contrasts without an outline say too little about a pose."""
 CONSISTENT_VOXELS = 0.1
@@ -49,6 +51,7 @@ class Evidence:
         consistency: There and back.
         dependence: Mutual information after the linear part, in nats, where nothing but it speaks for the pose: two
             contrasts, and no outline; else None.
+        is_whole: Whether the fixed image shows the whole object.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
     """
 
@@ -60,6 +63,7 @@ class Evidence:
     jacobian: JacobianSummary
     consistency: Consistency
     dependence: float | None = None
+    is_whole: bool = False
     is_held: bool = False
 
     @property
@@ -99,7 +103,7 @@ def _doubts(e: Evidence) -> Iterator[str]:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
     if HOPELESS_MARGIN <= e.margin < 0:
         yield f"another pose, far from the headers' orientation, fits as well (by {-100 * e.margin:.0f} % better)"
-    if HOPELESS_VIEW <= e.view < PLAUSIBLE_VIEW:
+    if HOPELESS_VIEW <= e.view < (PLAUSIBLE_VIEW_OF_WHOLE if e.is_whole else PLAUSIBLE_VIEW):
         yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
     if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP:
         yield f"the objects' outlines overlap little (Dice {e.overlap:.2f})"
