@@ -218,7 +218,7 @@ def _compete(
         correlation = _correlation(work, found)
     if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
         other = _search(work, _build(work, "mi", ""), given)
-        agree = _agree(found, other)
+        agree = correlation >= SURE_CORRELATION and _agree(found, other)
         is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
         other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
         if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
