@@ -5,7 +5,7 @@ Everything here runs on one thread: results do not depend on it (a test says so)
 
 import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from unittest import mock
@@ -23,7 +23,8 @@ from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, warp
 
 DRIVER = importlib.import_module("pullback.registration.register")
-"""The module, which the function of that name hides."""
+ALIGNMENT = importlib.import_module("pullback.registration.alignment")
+"""Modules; a function of that name hides the first."""
 
 SPACING_MM = 3.0
 SHAPE_3D, SHAPE_2D = (40, 48, 36), (72, 84)
@@ -154,9 +155,13 @@ def register(fixed, moving, *, judged: bool = False, **options) -> pb.Registrati
         return pb.register(fixed, moving, **{"threads": 1, **options})
 
 
-def no_rivals():
+@contextlib.contextmanager
+def no_rivals() -> Iterator[None]:
     """Leave out the search for other poses that the verdict makes (seconds), for tests that are not about it."""
-    return mock.patch.object(DRIVER, "margin_over_rivals", return_value=1.0)
+    with contextlib.ExitStack() as stack:
+        for module in (DRIVER, ALIGNMENT):
+            stack.enter_context(mock.patch.object(module, "margin_over_rivals", return_value=1.0))
+        yield
 
 
 def with_values(image: Image, tensor: Tensor) -> Image:

@@ -109,4 +109,4 @@ def initialisation(margin: float, degrees: float) -> Initialisation:
 )
 def test_two_searches_agree_only_if_both_put_the_pose_first(margins, degrees, agree):
     one, other = initialisation(margins[0], 0), initialisation(margins[1], degrees)
-    assert phantoms.DRIVER._agree(one, other) == agree
+    assert phantoms.ALIGNMENT._agree(one, other) == agree

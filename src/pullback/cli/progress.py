@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pullback.registration.register import OnProgress
+from pullback.registration.work import OnProgress
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from pullback.pairwise.words import Start, check_words_for_network, plan_from_wo
 from pullback.registration import Candidate, Plan, RegistrationResult
 from pullback.registration import register as run
 from pullback.registration.predict import plan_of, predict_start
-from pullback.registration.register import OnProgress
 from pullback.registration.verdict import Verdict
+from pullback.registration.work import OnProgress
 from pullback.reports import write_report
 from pullback.training.weights import load_network
 from pullback.transforms import AbstractTransform, warp

@@ -15,9 +15,10 @@ from pullback.registration.deformable import Deformation
 from pullback.registration.initialisation import Candidate
 from pullback.registration.placement import place, see
 from pullback.registration.plan import Answer, DeformablePlan, LinearPlan, Plan
-from pullback.registration.register import OnProgress, register
+from pullback.registration.register import register
 from pullback.registration.result import RegistrationResult
 from pullback.registration.schedule import Level
+from pullback.registration.work import OnProgress
 from pullback.space import Grid
 
 SMALLEST_MARGIN_VOXELS = 4

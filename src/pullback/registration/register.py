@@ -1,25 +1,14 @@
 """One pair, start to verdict."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pullback.data import Pair
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.choice import (
-    ACROSS_CONTRASTS,
-    SAME_CONTRAST,
-    Choice,
-    build,
-    correlation_inside,
-    mutual_information,
-    weigh,
-)
+from pullback.registration.alignment import at, find_linear_map
+from pullback.registration.choice import ACROSS_CONTRASTS, Choice, mutual_information
 from pullback.registration.deformable import Deformation, deform
 from pullback.registration.evidence import (
     View,
@@ -30,26 +19,13 @@ from pullback.registration.evidence import (
     overlap_of,
     similarity_through,
 )
-from pullback.registration.first_start import doubts_about, narrowed
-from pullback.registration.initialisation import (
-    CLEAR_MARGIN,
-    CLEAR_MARGIN_ACROSS_CONTRASTS,
-    ELSEWHERE_DEGREES,
-    Candidate,
-    Initialisation,
-    factors_for,
-    geometry_of,
-    initialise,
-    middles,
-    turn_degrees,
-)
-from pullback.registration.linear import Comparison, Frame, Restraint, optimise
+from pullback.registration.initialisation import Initialisation, geometry_of
 from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
-from pullback.registration.sweep import search_thoroughly
-from pullback.registration.verdict import PLAUSIBLE_MARGIN, Evidence, judge
+from pullback.registration.verdict import Evidence, judge
 from pullback.registration.volume import Volume, prepare
+from pullback.registration.work import OnProgress, Work
 from pullback.space import Grid
 from pullback.transforms import (
     AbstractLinear,
@@ -64,44 +40,11 @@ from pullback.transforms import (
     to_world_vectors,
 )
 
-OnProgress = Callable[[str, float, str], None]
-"""Called with the stage, the share of it that is done, and a word."""
-
 LINEAR_CLASSES = {"translation": Translation, "rigid": Rigid, "similarity": Similarity, "affine": Affine}
-COARSE_OBJECT_VOXELS, EVIDENCE_OBJECT_VOXELS = 40, 80
-"""Resolutions, as the length of the fixed object in voxels, at which the similarity is chosen and evidence gathered."""
+EVIDENCE_OBJECT_VOXELS = 80
+"""Resolution, as the length of the fixed object in voxels, at which evidence is gathered."""
 USEFUL_OVERLAP = 0.25
 """Overlap of the objects by headers from which "before" means the headers' alignment."""
-SURE_CORRELATION, SURE_MARGIN = 0.6, 0.25
-"""Correlation inside the overlap from which a start by local correlation needs no second opinion, and the margin over
-other poses that it needs as well not to be searched for again, thoroughly."""
-CERTAIN_CORRELATION = 0.8
-"""Correlation from which a pose is believed although others fit nearly as well. Wrong poses of two contrasts reach
-0.76 (``docs/accuracy.md``)."""
-RESTRAINT = 0.15
-"""Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
-
-
-@dataclass
-class _Work:
-    """What is known so far."""
-
-    plan: Plan
-    fixed: Volume
-    moving: Volume
-    on_progress: OnProgress
-    seconds: dict[str, float] = field(default_factory=dict)
-    history: list[StageHistory] = field(default_factory=list)
-    margin: float | None = None
-    """Of the linear map over rivals, if it was looked for already."""
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self.on_progress(name, 0.0, "")
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-        self.on_progress(name, 1.0, "")
 
 
 def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | None = None) -> RegistrationResult:
@@ -124,8 +67,8 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
     heard = None if plan.channel_weights is None else [weight > 0 for weight in plan.channel_weights]
     fixed = prepare(pair.fixed, pair.fixed_mask, heard)
     moving = prepare(pair.moving, pair.moving_mask, heard)
-    work = _Work(plan, fixed, moving, on_progress, {"preparation": round(time.perf_counter() - start, 3)})
-    initialisation, choice, matrix = _run_linear_map(work)
+    work = Work(plan, fixed, moving, on_progress, {"preparation": round(time.perf_counter() - start, 3)})
+    initialisation, choice, matrix = find_linear_map(work)
     linear = _as_transform(matrix, plan, fixed.is_flat)
     deformation, field_, inverse_field = None, None, None
     if plan.network is not None:
@@ -148,184 +91,7 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
         return _conclude(pair, work, initialisation, choice, linear, field_, forward, backward)
 
 
-def _build(work: _Work, name: str, why: str) -> Choice:
-    """The similarity of a name, with the channels' weights."""
-    return weigh(build(name, work.fixed, work.moving, why), work.plan.channel_weights)
-
-
-def _run_linear_map(work: _Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
-    """Start and linear stage: from the first start alone if that looks right, before and after; else from all."""
-    plan = work.plan
-    wanted = weigh(plan.similarity(work.fixed, work.moving), plan.channel_weights) if plan.similarity else None
-    if plan.first is None:
-        return _run_from(work, lambda: _compete(work, wanted, plan.given))
-    if "none" in plan.methods:
-        raise ValueError("`first` is given, but `methods` is 'none', which leaves no start to fall back on.")
-    first = narrowed(plan.first, _kind(plan), work.fixed)
-    with work.stage("initialisation"):
-        across = wanted is not None and wanted.name in ACROSS_CONTRASTS
-        tried = _search(work, _build(work, "mi", "") if across else None, (first,), methods=())
-        doubts = doubts_about(tried, *_at(work, COARSE_OBJECT_VOXELS))
-    if not doubts:
-        alone = replace(tried, why=f"'{first.name}' was used: it looked right, and no other pose fits better")
-        found = _run_from(work, lambda: (alone, wanted or _choose(work, first.matrix), tried.chosen.matrix))
-        with work.stage("rivals"):
-            work.margin = margin_over_rivals(work.fixed, work.moving, found[1], found[2])
-        if work.margin >= 0:
-            return found
-        doubts = (f"another pose fits better (by {-100 * work.margin:.0f} %)",)
-        work.margin = None
-        work.history.clear()
-    found, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*plan.given, first)))
-    why = f"'{first.name}' was not trusted: {'; '.join(doubts)}; it competed with the classical starts"
-    return replace(found, why=why), choice, matrix
-
-
-def _run_from(
-    work: _Work, start: Callable[[], tuple[Initialisation | None, Choice, np.ndarray]]
-) -> tuple[Initialisation | None, Choice, np.ndarray]:
-    """The linear stage, if there is one, from a start and with the similarity that follows from it."""
-    with work.stage("initialisation"):
-        initialisation, choice, matrix = start()
-    if work.plan.linear is not None:
-        with work.stage(work.plan.linear.kind):
-            matrix = _run_linear(work, choice, matrix)
-            revised = _reconsider(work, choice, matrix)
-            if revised is not choice:
-                choice, matrix = revised, _run_linear(work, revised, matrix)
-    return initialisation, choice, matrix
-
-
-def _compete(
-    work: _Work, wanted: Choice | None, given: tuple[Candidate, ...]
-) -> tuple[Initialisation | None, Choice, np.ndarray]:
-    """The best of all starts, and the similarity: they follow from each other."""
-    plan = work.plan
-    if "none" in plan.methods:
-        matrix = given[0].matrix if given else np.eye(4)
-        return None, wanted or _choose(work, matrix), matrix
-    if wanted is not None and wanted.name in ACROSS_CONTRASTS:
-        found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""), given)
-        if wanted.name == "mind" and _may_hold(work) and found.margin < CLEAR_MARGIN_ACROSS_CONTRASTS:
-            return _hold(work, wanted.why)
-        return found, wanted, found.chosen.matrix
-    found = _search(work, None, given)
-    correlation = _correlation(work, found)
-    if "search" in plan.methods and (correlation < SURE_CORRELATION or found.margin < SURE_MARGIN):
-        found = search_thoroughly(
-            work.fixed, work.moving, found.candidates, kind=_kind(plan), clear_margin=CLEAR_MARGIN
-        )
-        correlation = _correlation(work, found)
-    if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
-        other = _search(work, _build(work, "mi", ""), given)
-        agree = correlation >= SURE_CORRELATION and _agree(found, other)
-        is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
-        other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
-        if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
-            why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
-            return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
-        keeps = agree and is_clear and correlation > SAME_CONTRAST
-        if not keeps and (
-            abs(_correlation(work, other)) > abs(correlation)
-            or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
-            or (other_is_clear and not is_clear)
-        ):
-            found = other
-    return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
-
-
-def _agree(one: Initialisation, other: Initialisation) -> bool:
-    """Whether two searches put the same pose first, and neither chose it only because it trusts the headers."""
-    near = turn_degrees(one.chosen.matrix, other.chosen.matrix) <= ELSEWHERE_DEGREES
-    return near and one.margin > 0 and other.margin > 0
-
-
-def _may_hold(work: _Work) -> bool:
-    """Whether a search may be overruled: nobody named other starts, and the objects have no outlines to tell by."""
-    has_outline = work.fixed.has_background and work.moving.has_background
-    return not has_outline and "search" in work.plan.methods and not work.plan.given
-
-
-def _hold(work: _Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:
-    """Where no pose is clear: stay near the one in which whoever pointed the scanner had the object in the middle.
-
-    A constant background is then where nothing was seen, such as around an ultrasound's fan.
-    """
-    start = middles(work.fixed, work.moving)
-    work.fixed, work.moving = work.fixed.without_background(), work.moving.without_background()
-    return Initialisation(start, (start,)), replace(_build(work, "mind", why), restraint=RESTRAINT), start.matrix
-
-
-def _kind(plan: Plan) -> str:
-    """Of the linear map that is looked for."""
-    return plan.linear.kind if plan.linear is not None else "affine"
-
-
-def _search(
-    work: _Work, choice: Choice | None, given: tuple[Candidate, ...], *, methods: tuple[str, ...] | None = None
-) -> Initialisation:
-    """Search a start by local correlation, or by the mutual information of `choice`; by all methods or those named."""
-    methods = work.plan.methods if methods is None else methods
-    options: dict[str, Any] = {"methods": methods, "given": given, "kind": _kind(work.plan)}
-    if choice is not None:
-        options |= {"coarse": choice.similarity, "fine": choice.similarity}
-        options["clear_margin"] = CLEAR_MARGIN_ACROSS_CONTRASTS
-    return initialise(work.fixed, work.moving, **options)
-
-
-def _correlation(work: _Work, found: Initialisation) -> float:
-    return correlation_inside(*_at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
-
-
-def _choose(work: _Work, matrix: np.ndarray) -> Choice:
-    """Local correlation for one contrast, mutual information for two."""
-    correlation = correlation_inside(*_at(work, COARSE_OBJECT_VOXELS), matrix)
-    if correlation > SAME_CONTRAST:
-        why = f"the intensities correlate ({correlation:.2f}) where the objects overlap: one contrast"
-        return _build(work, "lncc", why)
-    why = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap: two contrasts"
-    return _build(work, "mi", why)
-
-
-def _reconsider(work: _Work, choice: Choice, matrix: np.ndarray) -> Choice:
-    """The similarity again, after the linear stage: from a poor start one contrast can look like two."""
-    if work.plan.similarity is not None or choice.name != "mi":
-        return choice
-    revised = _choose(work, matrix)
-    return choice if revised.name == choice.name else revised
-
-
-def _at(work: _Work, object_voxels: int) -> tuple[Volume, Volume]:
-    """Both volumes at the resolution at which the fixed object is so many voxels long."""
-    _, _, radius = geometry_of(work.fixed)
-    spacing = 2 * radius / object_voxels
-    return tuple(v.coarsen(factors_for(v, spacing)) for v in (work.fixed, work.moving))
-
-
-def _run_linear(work: _Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
-    plan = work.plan.linear
-    centre, _, radius = geometry_of(work.fixed)
-    restraint = Restraint(matrix, centre, radius, choice.restraint) if choice.restraint else None
-    previous = None
-    for number, object_voxels in enumerate(plan.object_voxels):
-        fixed, moving = _at(work, object_voxels)
-        if fixed.grid.shape == previous:
-            continue
-        previous = fixed.grid.shape
-        done = number / len(plan.object_voxels)
-        frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
-        matrix, _, values = optimise(
-            Comparison(fixed, moving, choice.linear, restraint=restraint),
-            frame,
-            max_steps=plan.max_steps,
-            on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
-        )
-        level = "x".join(map(str, fixed.grid.shape[1:] if fixed.is_flat else fixed.grid.shape))
-        work.history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
-    return matrix
-
-
-def _run_deformable(work: _Work, choice: Choice, matrix: np.ndarray, start: Deformation | None) -> Deformation:
+def _run_deformable(work: Work, choice: Choice, matrix: np.ndarray, start: Deformation | None) -> Deformation:
     plan = work.plan.deformable
     total = sum(level.num_steps * 8.0 ** -np.log2(level.factor) for level in plan.levels)
     steps = {level.factor: level.num_steps for level in plan.levels}
@@ -389,7 +155,7 @@ def _as_field(deformation: Deformation, is_flat: bool, *, is_free: bool) -> Disp
 
 def _conclude(
     pair: Pair,
-    work: _Work,
+    work: Work,
     initialisation: Initialisation | None,
     choice: Choice,
     linear: AbstractLinear,
@@ -397,7 +163,7 @@ def _conclude(
     forward: AbstractTransform,
     backward: AbstractTransform,
 ) -> RegistrationResult:
-    fixed, moving = _at(work, EVIDENCE_OBJECT_VOXELS)
+    fixed, moving = at(work, EVIDENCE_OBJECT_VOXELS)
     before, before_name, seen = _before(fixed, moving)
     values = [similarity_through(fixed, seen, choice.similarity)]
     view = look_through(fixed, moving, linear)

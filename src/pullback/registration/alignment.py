@@ -1,0 +1,230 @@
+"""The linear map of a pair: its start, the similarity that suits it, and the linear stage.
+
+Start and similarity follow from each other: a search by local correlation comes first, one by mutual information where
+that is in doubt, and where no pose is clear the map is held near the middles of the fields of view.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pullback.registration.choice import ACROSS_CONTRASTS, SAME_CONTRAST, Choice, build, correlation_inside, weigh
+from pullback.registration.evidence import margin_over_rivals
+from pullback.registration.first_start import doubts_about, narrowed
+from pullback.registration.initialisation import (
+    CLEAR_MARGIN,
+    CLEAR_MARGIN_ACROSS_CONTRASTS,
+    ELSEWHERE_DEGREES,
+    Candidate,
+    Initialisation,
+    factors_for,
+    geometry_of,
+    initialise,
+    middles,
+    turn_degrees,
+)
+from pullback.registration.linear import Comparison, Frame, Restraint, optimise
+from pullback.registration.plan import Plan
+from pullback.registration.result import StageHistory
+from pullback.registration.sweep import search_thoroughly
+from pullback.registration.verdict import PLAUSIBLE_MARGIN
+from pullback.registration.volume import Volume
+from pullback.registration.work import Work
+
+COARSE_OBJECT_VOXELS = 40
+"""Resolution, as the length of the fixed object in voxels, at which the similarity is chosen."""
+SURE_CORRELATION, SURE_MARGIN = 0.6, 0.25
+"""Correlation inside the overlap from which a start by local correlation needs no second opinion, and the margin over
+other poses that it needs as well not to be searched for again, thoroughly (`CLEAR_MARGIN`
+from `CERTAIN_CORRELATION` on)."""
+CERTAIN_CORRELATION = 0.8
+"""Correlation from which a pose is believed although others fit nearly as well. Wrong poses of two contrasts reach
+0.76 (``docs/accuracy.md``)."""
+RESTRAINT = 0.15
+"""Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
+
+
+def _build(work: Work, name: str, why: str) -> Choice:
+    """The similarity of a name, with the channels' weights."""
+    return weigh(build(name, work.fixed, work.moving, why), work.plan.channel_weights)
+
+
+def find_linear_map(work: Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """Start and linear stage: from the first start alone if that looks right, before and after; else from all."""
+    plan = work.plan
+    wanted = weigh(plan.similarity(work.fixed, work.moving), plan.channel_weights) if plan.similarity else None
+    if plan.first is None:
+        return _run_from(work, lambda: _compete(work, wanted, plan.given))
+    if "none" in plan.methods:
+        raise ValueError("`first` is given, but `methods` is 'none', which leaves no start to fall back on.")
+    first = narrowed(plan.first, _kind(plan), work.fixed)
+    with work.stage("initialisation"):
+        across = wanted is not None and wanted.name in ACROSS_CONTRASTS
+        tried = _search(work, _build(work, "mi", "") if across else None, (first,), methods=())
+        doubts = doubts_about(tried, *at(work, COARSE_OBJECT_VOXELS))
+    if not doubts:
+        alone = replace(tried, why=f"'{first.name}' was used: it looked right, and no other pose fits better")
+        found = _run_from(work, lambda: (alone, wanted or _choose(work, first.matrix), tried.chosen.matrix))
+        with work.stage("rivals"):
+            work.margin = margin_over_rivals(work.fixed, work.moving, found[1], found[2])
+        if work.margin >= 0:
+            return found
+        doubts = (f"another pose fits better (by {-100 * work.margin:.0f} %)",)
+        work.margin = None
+        work.history.clear()
+    found, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*plan.given, first)))
+    why = f"'{first.name}' was not trusted: {'; '.join(doubts)}; it competed with the classical starts"
+    return replace(found, why=why), choice, matrix
+
+
+def _run_from(
+    work: Work, start: Callable[[], tuple[Initialisation | None, Choice, np.ndarray]]
+) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """The linear stage, if there is one, from a start and with the similarity that follows from it."""
+    with work.stage("initialisation"):
+        initialisation, choice, matrix = start()
+    if work.plan.linear is not None:
+        with work.stage(work.plan.linear.kind):
+            matrix = _run_linear(work, choice, matrix)
+            revised = _reconsider(work, choice, matrix)
+            if revised is not choice:
+                choice, matrix = revised, _run_linear(work, revised, matrix)
+    return initialisation, choice, matrix
+
+
+def _compete(
+    work: Work, wanted: Choice | None, given: tuple[Candidate, ...]
+) -> tuple[Initialisation | None, Choice, np.ndarray]:
+    """The best of all starts, and the similarity: they follow from each other."""
+    plan = work.plan
+    if "none" in plan.methods:
+        matrix = given[0].matrix if given else np.eye(4)
+        return None, wanted or _choose(work, matrix), matrix
+    if wanted is not None and wanted.name in ACROSS_CONTRASTS:
+        found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""), given)
+        if wanted.name == "mind" and _may_hold(work) and found.margin < CLEAR_MARGIN_ACROSS_CONTRASTS:
+            return _hold(work, wanted.why)
+        return found, wanted, found.chosen.matrix
+    found = _search(work, None, given)
+    correlation = _correlation(work, found)
+    if "search" in plan.methods and not _is_sure(correlation, found.margin):
+        found = search_thoroughly(
+            work.fixed, work.moving, found.candidates, kind=_kind(plan), clear_margin=CLEAR_MARGIN
+        )
+        correlation = _correlation(work, found)
+    if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
+        other = _search(work, _build(work, "mi", ""), given)
+        agree = correlation >= SURE_CORRELATION and _agree(found, other)
+        is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
+        other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
+        if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
+            why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
+            return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
+        keeps = agree and is_clear and correlation > SAME_CONTRAST
+        if not keeps and (
+            abs(_correlation(work, other)) > abs(correlation)
+            or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
+            or (other_is_clear and not is_clear)
+        ):
+            found = other
+    return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _is_sure(correlation: float, margin: float) -> bool:
+    """Whether a pose found by local correlation needs no thorough search."""
+    if correlation >= CERTAIN_CORRELATION:
+        return margin >= CLEAR_MARGIN
+    return correlation >= SURE_CORRELATION and margin >= SURE_MARGIN
+
+
+def _agree(one: Initialisation, other: Initialisation) -> bool:
+    """Whether two searches put the same pose first, and neither chose it only because it trusts the headers."""
+    near = turn_degrees(one.chosen.matrix, other.chosen.matrix) <= ELSEWHERE_DEGREES
+    return near and one.margin > 0 and other.margin > 0
+
+
+def _may_hold(work: Work) -> bool:
+    """Whether a search may be overruled: nobody named other starts, and the objects have no outlines to tell by."""
+    has_outline = work.fixed.has_background and work.moving.has_background
+    return not has_outline and "search" in work.plan.methods and not work.plan.given
+
+
+def _hold(work: Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:
+    """Where no pose is clear: stay near the one in which whoever pointed the scanner had the object in the middle.
+
+    A constant background is then where nothing was seen, such as around an ultrasound's fan.
+    """
+    start = middles(work.fixed, work.moving)
+    work.fixed, work.moving = work.fixed.without_background(), work.moving.without_background()
+    return Initialisation(start, (start,)), replace(_build(work, "mind", why), restraint=RESTRAINT), start.matrix
+
+
+def _kind(plan: Plan) -> str:
+    """Of the linear map that is looked for."""
+    return plan.linear.kind if plan.linear is not None else "affine"
+
+
+def _search(
+    work: Work, choice: Choice | None, given: tuple[Candidate, ...], *, methods: tuple[str, ...] | None = None
+) -> Initialisation:
+    """Search a start by local correlation, or by the mutual information of `choice`; by all methods or those named."""
+    methods = work.plan.methods if methods is None else methods
+    options: dict[str, Any] = {"methods": methods, "given": given, "kind": _kind(work.plan)}
+    if choice is not None:
+        options |= {"coarse": choice.similarity, "fine": choice.similarity}
+        options["clear_margin"] = CLEAR_MARGIN_ACROSS_CONTRASTS
+    return initialise(work.fixed, work.moving, **options)
+
+
+def _correlation(work: Work, found: Initialisation) -> float:
+    return correlation_inside(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
+
+
+def _choose(work: Work, matrix: np.ndarray) -> Choice:
+    """Local correlation for one contrast, mutual information for two."""
+    correlation = correlation_inside(*at(work, COARSE_OBJECT_VOXELS), matrix)
+    if correlation > SAME_CONTRAST:
+        why = f"the intensities correlate ({correlation:.2f}) where the objects overlap: one contrast"
+        return _build(work, "lncc", why)
+    why = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap: two contrasts"
+    return _build(work, "mi", why)
+
+
+def _reconsider(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:
+    """The similarity again, after the linear stage: from a poor start one contrast can look like two."""
+    if work.plan.similarity is not None or choice.name != "mi":
+        return choice
+    revised = _choose(work, matrix)
+    return choice if revised.name == choice.name else revised
+
+
+def at(work: Work, object_voxels: int) -> tuple[Volume, Volume]:
+    """Both volumes at the resolution at which the fixed object is so many voxels long."""
+    _, _, radius = geometry_of(work.fixed)
+    spacing = 2 * radius / object_voxels
+    return tuple(v.coarsen(factors_for(v, spacing)) for v in (work.fixed, work.moving))
+
+
+def _run_linear(work: Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
+    plan = work.plan.linear
+    centre, _, radius = geometry_of(work.fixed)
+    restraint = Restraint(matrix, centre, radius, choice.restraint) if choice.restraint else None
+    previous = None
+    for number, object_voxels in enumerate(plan.object_voxels):
+        fixed, moving = at(work, object_voxels)
+        if fixed.grid.shape == previous:
+            continue
+        previous = fixed.grid.shape
+        done = number / len(plan.object_voxels)
+        frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
+        matrix, _, values = optimise(
+            Comparison(fixed, moving, choice.linear, restraint=restraint),
+            frame,
+            max_steps=plan.max_steps,
+            on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
+        )
+        level = "x".join(map(str, fixed.grid.shape[1:] if fixed.is_flat else fixed.grid.shape))
+        work.history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
+    return matrix

@@ -1,0 +1,36 @@
+"""A registration on its way: what is known so far."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pullback.registration.plan import Plan
+from pullback.registration.result import StageHistory
+from pullback.registration.volume import Volume
+
+OnProgress = Callable[[str, float, str], None]
+"""Called with the stage, the share of it that is done, and a word."""
+
+
+@dataclass
+class Work:
+    """What is known so far."""
+
+    plan: Plan
+    fixed: Volume
+    moving: Volume
+    on_progress: OnProgress
+    seconds: dict[str, float] = field(default_factory=dict)
+    history: list[StageHistory] = field(default_factory=list)
+    margin: float | None = None
+    """Of the linear map over rivals, if it was looked for already."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage, and say that it begins and ends."""
+        self.on_progress(name, 0.0, "")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+        self.on_progress(name, 1.0, "")
