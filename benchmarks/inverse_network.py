@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pullback import functional
@@ -34,9 +36,13 @@ def main() -> None:
     parser.add_argument("--smoothness", type=float, default=1.0, help="Weight of diffusion, lambda 3 of the paper.")
     parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weights", type=Path, help="File of the trained network: read if it exists, else written.")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON file.")
     told = parser.parse_args()
-    network = train(told)
+    torch.set_num_threads(told.threads)
+    numba.set_num_threads(told.threads)
+    network = trained(told)
     unseen = [fields(1, told, seed) for seed in range(10**6, 10**6 + NUM_UNSEEN)]
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "network": network,
@@ -47,8 +53,20 @@ def main() -> None:
     for row in rows:
         print("{name:<12} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
     if told.out is not None:
-        settings = vars(told) | {"out": told.out.name}
+        settings = {name: value for name, value in vars(told).items() if name not in ("out", "weights")}
         told.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
+
+
+def trained(told: argparse.Namespace) -> DeformationInverse:
+    """The network of the file, or a new one, which is kept there."""
+    if told.weights is None or not told.weights.is_file():
+        network = train(told)
+        if told.weights is not None:
+            save_file(network.state_dict(), told.weights)
+        return network
+    network = DeformationInverse(3, UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    network.load_state_dict(load_file(told.weights))
+    return network.eval()
 
 
 def train(told: argparse.Namespace) -> DeformationInverse:

@@ -27,7 +27,7 @@ from pullback.training import loop
 from pullback.training.cache import Cache, open_cache, whole
 from pullback.training.cohort import Cohort
 from pullback.training.parsing import merge
-from pullback.training.recipe import Recipe, read_values, recipe_of
+from pullback.training.recipe import PairPlan, Recipe, read_values, recipe_of
 from pullback.training.results import cohort_for, evaluate_network
 from pullback.training.weights import load_network
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=20.0, help="Of the processor, per training.")
+    parser.add_argument("--seconds", type=float, default=10.0, help="Of the processor, per training.")
     parser.add_argument("--seeds", type=int, default=3, help="Of HSyN and its ablations; the others have one.")
     parser.add_argument("--minutes", type=float, default=1e9, help="After which no new training begins.")
     told = parser.parse_args()
@@ -114,7 +114,10 @@ def main() -> None:
     jobs = [(case, 0) for case in (*HSYN, *OTHERS)]
     jobs += [(case, seed) for seed in range(1, told.seeds) for case in HSYN]
     if not is_there(told.results, "initial", 0):
-        add(told.results, {"name": "initial"} | evaluate_network(None, cache)[0].as_dict() | {"seed": 0})
+        add(
+            told.results,
+            {"name": "initial"} | evaluate_network(None, cache, test_pairs(cache))[0].as_dict() | {"seed": 0},
+        )
     for case, seed in jobs:
         path = told.results.with_name("hsyn.json") if case.is_hsyn else told.results
         if time.monotonic() - started > 60 * told.minutes or is_there(path, case.name, seed):
@@ -138,11 +141,16 @@ def run(case: Case, seed: int, cache: Cache, told: argparse.Namespace) -> dict[s
         weights = folder / loop.BEST
         weights.write_bytes((trained.folder / loop.BEST).read_bytes())
     seconds = time.process_time() - began
-    row = {"name": case.name} | evaluate_network(weights, cache, device="cpu")[0].as_dict()
+    row = {"name": case.name} | evaluate_network(weights, cache, test_pairs(cache), device="cpu")[0].as_dict()
     row |= {"steps": num_steps, "cpu_seconds": round(seconds, 1), "seed": seed}
     if case.is_hsyn:
         row["inverse_residual_voxel2"] = inverse_residual(weights, cache)
     return row
+
+
+def test_pairs(cache: Cache) -> list[tuple[str, str]]:
+    """Every fourth of all ordered pairs of test scans."""
+    return cohort_for(cache, PairPlan(), "test", torch.device("cpu")).pairs(PairPlan(), "test")[::4]
 
 
 def stages_of(case: Case) -> tuple[tuple[float, int], ...]:
@@ -186,10 +194,9 @@ def seconds_per_step(case: Case, seed: int, cache: Cache, levels: int) -> float:
 @torch.no_grad()
 def inverse_residual(weights: Path, cache: Cache) -> float:
     """Mean square over voxels and components of what remains of a half-way field after its inverse, on test pairs."""
-    network, card = load_network(weights)
-    recipe = recipe_of(card.recipe)
-    cohort = cohort_for(cache, recipe.pairs.test, "test", torch.device("cpu"))
-    return _residual(network, cohort, cohort.pairs(recipe.pairs.test, "test")[::10])
+    network, _ = load_network(weights)
+    cohort = cohort_for(cache, PairPlan(), "test", torch.device("cpu"))
+    return _residual(network, cohort, test_pairs(cache)[::4])
 
 
 def _residual(network: AbstractNetwork, cohort: Cohort, pairs: list[tuple[str, str]]) -> float:

@@ -5,8 +5,8 @@ Paper: Wang, Ni and Wang, ModeT: learning deformable image registration via moti
 
 An encoder of five levels sees one image at a time. On each level, coarse to fine, the moving features are warped by
 what is known so far; tokens of 6 channels per head are compared with those of 3x3x3 neighbours, with a learned bonus
-for each neighbour, and the softmax weighs the neighbours' offsets. The coarse levels have 8, 4 and 2 heads, whose motions
-are weighed against each other, voxel by voxel, on twice the lattice; the two finest have one. Motions are composed.
+for each neighbour, and the softmax weighs the neighbours' offsets. The coarse levels have 8, 4 and 2 heads, whose
+motions are weighed against each other, voxel by voxel, on twice the lattice; the two finest have one. Motions compose.
 `levels` in the state holds what each level found, coarse to fine, on the full lattice. Parameters in 3-D: 1,029,006.
 
 What differs, and why: convolutions before an instance norm have no bias, since the norm takes it away again (with those

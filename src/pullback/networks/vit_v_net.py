@@ -1,7 +1,7 @@
 """ViT-V-Net: a V-Net whose deepest features are the tokens of a vision transformer.
 
 Paper: Chen et al., ViT-V-Net: vision transformer for unsupervised volumetric medical image registration, MIDL 2021,
-arXiv:2104.06468. Code: github.com/junyuchen245/ViT-V-Net_for_3D_Image_Registration_Pytorch (MIT), read at 2024-10-06.
+arXiv:2104.06468. Code: github.com/junyuchen245/ViT-V-Net_for_3D_Image_Registration_Pytorch (MIT), read at 2022-11-06.
 
 Convolutions and max-pooling give features of both images down to a quarter of the resolution; patches of these, 8
 voxels per axis, are tokens of 252 channels with a learned position each. Twelve blocks of attention in which every
@@ -66,7 +66,7 @@ class NormedConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, *L)`` to ``(B, outputs, *L)``."""
-        return nnf.leaky_relu(self.norm(self.convolution(x)))
+        return nnf.relu(self.norm(self.convolution(x)))
 
 
 class ViTVNet(AbstractNetwork):
@@ -92,7 +92,7 @@ class ViTVNet(AbstractNetwork):
         conv = CONVOLUTION[num_dims]
         pairs = zip([2 * num_channels, *encoder[:-1]], encoder, strict=True)
         self.encoder = nn.ModuleList(
-            nn.Sequential(conv(a, b, 3, 1, 1), nn.LeakyReLU(), conv(b, b, 3, 1, 1), nn.LeakyReLU()) for a, b in pairs
+            nn.Sequential(conv(a, b, 3, 1, 1), nn.ReLU(), conv(b, b, 3, 1, 1), nn.ReLU()) for a, b in pairs
         )
         patch = 2 ** (num_halvings - SCALES + 1)
         self.embed = conv(encoder[-1], width, patch, patch)
