@@ -60,7 +60,10 @@ class AbstractNetwork(nn.Module, ABC):
     Attributes:
         family: The name under which :func:`pullback.networks.build` makes it.
         settings: The keyword arguments that rebuild it, all JSON values. Both are set by `build`.
+        are_levels_composed: Whether the answer is the composition of the state's `levels`, the last acting first.
     """
+
+    are_levels_composed = False
 
     def __init__(self, *, num_dims: int, num_channels: int, multiple: int) -> None:
         super().__init__()

@@ -132,6 +132,8 @@ class Competition(nn.Module):
 class ModeT(AbstractNetwork):
     """See the module; arguments as in :func:`modet`."""
 
+    are_levels_composed = True
+
     def __init__(
         self,
         *,
