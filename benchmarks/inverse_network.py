@@ -84,7 +84,7 @@ def train(told: argparse.Namespace) -> DeformationInverse:
         optimiser.step()
         schedule.step()
         if (step + 1) % max(told.steps // 10, 1) == 0:
-            print(f"step {step + 1}: loss {float(loss):.2e}", flush=True)
+            print(f"step {step + 1}: loss {loss.item():.2e}", flush=True)
     return network.eval()
 
 

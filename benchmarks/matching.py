@@ -6,6 +6,7 @@ left out, so that a stopped run goes on. The similarity and the smoothness are t
 are its paper's. The HSyN cases, the paper's table 2, go to ``hsyn.json`` beside the file.
 
   python benchmarks/matching.py --cache DIR --out OUT --results results/hippocampus-slices.json [--minutes 9]
+  python benchmarks/matching.py --cache DIR --out OUT --results results/hippocampus-slices.json --only hsyn --seconds 40
 
 --cache is filled by ``pullback train --recipe recipes/hippocampus-slices.yaml --prepare-only``.
 """
@@ -107,12 +108,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=10.0, help="Of the processor, per training.")
     parser.add_argument("--seeds", type=int, default=3, help="Of HSyN and its ablations; the others have one.")
+    parser.add_argument("--only", choices=("hsyn", "others"), help="HSyN and its ablations, or all but these.")
     parser.add_argument("--minutes", type=float, default=1e9, help="After which no new training begins.")
     told = parser.parse_args()
     torch.set_num_threads(1)
     started, cache = time.monotonic(), open_cache(told.cache)
     jobs = [(case, 0) for case in (*HSYN, *OTHERS)]
     jobs += [(case, seed) for seed in range(1, told.seeds) for case in HSYN]
+    jobs = [job for job in jobs if told.only in (None, "hsyn" if job[0].is_hsyn else "others")]
     if not is_there(told.results, "initial", 0):
         add(
             told.results,
