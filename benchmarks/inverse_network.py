@@ -28,12 +28,13 @@ UNET = {"encoder": ENCODER, "decoder": DECODER, "downsampling": "stride"}
 def main() -> None:
     """Train, then compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", type=int, nargs=3, default=[48, 64, 48])
+    parser.add_argument("--shape", type=int, nargs="+", default=[48, 64, 48], help="2 or 3 numbers.")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--width", type=float, default=12.0, help="Voxels between the fields' random vectors.")
     parser.add_argument("--largest", type=float, default=6.0, help="Voxels of the largest displacement.")
     parser.add_argument("--smoothness", type=float, default=1.0, help="Weight of diffusion, lambda 3 of the paper.")
+    parser.add_argument("--rate", type=float, default=3e-3, help="Largest learning rate.")
     parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path, help="File of the trained network: read if it exists, else written.")
@@ -64,7 +65,7 @@ def trained(told: argparse.Namespace) -> DeformationInverse:
         if told.weights is not None:
             save_file(network.state_dict(), told.weights)
         return network
-    network = DeformationInverse(3, UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    network = DeformationInverse(len(told.shape), UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
     network.load_state_dict(load_file(told.weights))
     return network.eval()
 
@@ -72,15 +73,16 @@ def trained(told: argparse.Namespace) -> DeformationInverse:
 def train(told: argparse.Namespace) -> DeformationInverse:
     """Adam on the composition loss and diffusion of the inverse, equations 4 and 5 of the paper."""
     torch.manual_seed(0)
-    network = DeformationInverse(3, UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, told.steps)
+    network = DeformationInverse(len(told.shape), UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    optimiser = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, told.rate, total_steps=told.steps, pct_start=0.1)
     for step in range(told.steps):
         field = fields(told.batch, told, step)
         inverse = network(field)
-        loss = residual(field, inverse) + told.smoothness * Diffusion().energy(inverse).mean() / 9
+        loss = residual(field, inverse) + told.smoothness * Diffusion().energy(inverse).mean() / len(told.shape) ** 2
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if (step + 1) % max(told.steps // 10, 1) == 0:
@@ -91,8 +93,8 @@ def train(told: argparse.Namespace) -> DeformationInverse:
 def fields(count: int, told: argparse.Namespace, seed: int) -> Tensor:
     """Smooth random displacements, each with its own largest one, evenly up to the largest of all."""
     generator = torch.Generator(told.device).manual_seed(seed)
-    field = smooth_noise(count, 3, tuple(told.shape), told.width, generator)
-    strength = torch.rand(count, 1, 1, 1, 1, generator=generator, device=told.device)
+    field = smooth_noise(count, len(told.shape), tuple(told.shape), told.width, generator)
+    strength = torch.rand(count, 1, *[1] * len(told.shape), generator=generator, device=told.device)
     return told.largest * strength * field
 
 
