@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pullback import functional
@@ -26,17 +28,22 @@ UNET = {"encoder": ENCODER, "decoder": DECODER, "downsampling": "stride"}
 def main() -> None:
     """Train, then compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", type=int, nargs=3, default=[48, 64, 48])
+    parser.add_argument("--shape", type=int, nargs="+", default=[48, 64, 48], help="2 or 3 numbers.")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--width", type=float, default=12.0, help="Voxels between the fields' random vectors.")
     parser.add_argument("--largest", type=float, default=6.0, help="Voxels of the largest displacement.")
     parser.add_argument("--smoothness", type=float, default=1.0, help="Weight of diffusion, lambda 3 of the paper.")
+    parser.add_argument("--rate", type=float, default=3e-3, help="Largest learning rate.")
     parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weights", type=Path, help="File of the trained network: read if it exists, else written.")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON file.")
     told = parser.parse_args()
-    network = train(told)
+    torch.set_num_threads(told.threads)
+    numba.set_num_threads(told.threads)
+    network = trained(told)
     unseen = [fields(1, told, seed) for seed in range(10**6, 10**6 + NUM_UNSEEN)]
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "network": network,
@@ -47,34 +54,47 @@ def main() -> None:
     for row in rows:
         print("{name:<12} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
     if told.out is not None:
-        settings = vars(told) | {"out": told.out.name}
+        settings = {name: value for name, value in vars(told).items() if name not in ("out", "weights")}
         told.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
+
+
+def trained(told: argparse.Namespace) -> DeformationInverse:
+    """The network of the file, or a new one, which is kept there."""
+    if told.weights is None or not told.weights.is_file():
+        network = train(told)
+        if told.weights is not None:
+            save_file(network.state_dict(), told.weights)
+        return network
+    network = DeformationInverse(len(told.shape), UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    network.load_state_dict(load_file(told.weights))
+    return network.eval()
 
 
 def train(told: argparse.Namespace) -> DeformationInverse:
     """Adam on the composition loss and diffusion of the inverse, equations 4 and 5 of the paper."""
     torch.manual_seed(0)
-    network = DeformationInverse(3, UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, told.steps)
+    network = DeformationInverse(len(told.shape), UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    optimiser = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, told.rate, total_steps=told.steps, pct_start=0.1)
     for step in range(told.steps):
         field = fields(told.batch, told, step)
         inverse = network(field)
-        loss = residual(field, inverse) + told.smoothness * Diffusion().energy(inverse).mean() / 9
+        loss = residual(field, inverse) + told.smoothness * Diffusion().energy(inverse).mean() / len(told.shape) ** 2
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         if (step + 1) % max(told.steps // 10, 1) == 0:
-            print(f"step {step + 1}: loss {float(loss):.2e}", flush=True)
+            print(f"step {step + 1}: loss {loss.item():.2e}", flush=True)
     return network.eval()
 
 
 def fields(count: int, told: argparse.Namespace, seed: int) -> Tensor:
     """Smooth random displacements, each with its own largest one, evenly up to the largest of all."""
     generator = torch.Generator(told.device).manual_seed(seed)
-    field = smooth_noise(count, 3, tuple(told.shape), told.width, generator)
-    strength = torch.rand(count, 1, 1, 1, 1, generator=generator, device=told.device)
+    field = smooth_noise(count, len(told.shape), tuple(told.shape), told.width, generator)
+    strength = torch.rand(count, 1, *[1] * len(told.shape), generator=generator, device=told.device)
     return told.largest * strength * field
 
 

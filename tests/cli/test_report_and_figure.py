@@ -9,8 +9,11 @@ import pytest
 
 import phantoms
 import pullback as pb
+from pullback import networks
 from pullback.cli.main import run
+from pullback.registration import Card, Normalisation
 from pullback.reports import volume
+from pullback.training.weights import save_network
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +24,9 @@ def results(tmp_path_factory) -> Path:
     registration.save(folder / "one")
     pb.write_image(folder / "fixed.nii.gz", registration.pair.fixed)
     pb.write_image(folder / "moving.nii.gz", registration.pair.moving)
+    network = networks.build("im2grid", start_channels=2)
+    card = Card("im2grid", network.settings, (16, 32, 32), (6.0, 6.0, 6.0), Normalisation("min-max"), "header")
+    save_network(folder / "weights.safetensors", network, card)
     return folder
 
 
@@ -118,6 +124,7 @@ FIGURES = {
     "fields": ["one/fixed_to_moving.h5", "--to", "fixed.nii.gz", "--inverse", "one/moving_to_fixed.h5"],
     "overlay": ["one", "--fixed", "fixed.nii.gz", "--strength", "0.7"],
     "sequence": ["one/fixed_to_moving.h5", *IMAGES],
+    "levels": ["weights.safetensors", *IMAGES],
 }
 
 

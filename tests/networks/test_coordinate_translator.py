@@ -120,7 +120,7 @@ def test_nothing_is_kept_per_candidate():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         match_window(tokens, candidates, (1, 1, 1))
-    assert sum(kept) == tokens.numel() + candidates.numel() + 4 * 6**3
+    assert sum(kept) == tokens.numel() + candidates.numel() + 27 + 4 * 6**3
 
 
 def test_half_precision_ends_before_the_scores():
@@ -141,3 +141,17 @@ def test_it_says_what_does_not_fit():
         PositionalEncoding(3, 4, 5)
     with pytest.raises(ValueError, match="`weight_std` is -1"):
         PositionalEncoding(3, 4, 6, weight_std=-1)
+
+
+def test_bonuses_of_places_have_a_derivative():
+    tokens, candidates = noise(2, 4, 2, 3, dtype=torch.float64), noise(2, 4, 4, 5, seed=1, dtype=torch.float64)
+    given = [part.requires_grad_() for part in (tokens, candidates, noise(2, 9, seed=2, dtype=torch.float64))]
+    assert torch.autograd.gradcheck(lambda t, c, b: match_window(t, c, (1, 1), b), given)
+
+
+def test_a_large_bonus_decides():
+    tokens, candidates = noise(1, 4, 3, 3), noise(1, 4, 5, 5, seed=1)
+    bonuses = torch.zeros(1, 9)
+    bonuses[0, 2] = 1000.0  # the offset (-1, 1)
+    found = match_window(tokens, candidates, (1, 1), bonuses)
+    torch.testing.assert_close(found, torch.tensor([-1.0, 1.0]).reshape(1, 2, 1, 1).expand(1, 2, 3, 3))

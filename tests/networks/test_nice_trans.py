@@ -1,53 +1,17 @@
-"""NICE-Trans: windows, walls, levels that compose, and the affine map alone."""
+"""NICE-Trans: levels that compose, and the affine map alone."""
 
 import pytest
 import torch
 
 from examples import noise
 from pullback import networks
-from pullback.networks import affine, composition, nice_trans
+from pullback.networks import affine, composition
 from pullback.networks.parametrisation import resize_field
 
 
 def build(**settings) -> networks.AbstractNetwork:
     torch.manual_seed(0)
     return networks.build("nice-trans", **{"start_channels": 4, "head_std": 0.05} | settings).eval()
-
-
-@pytest.mark.parametrize(("shape", "window"), [((10, 15), (5, 5)), ((10, 5, 3), (5, 5, 3))])
-def test_windows_are_split_and_joined(shape, window):
-    x = noise(2, *shape, 4)
-    windows = nice_trans._split(x, window)
-    assert windows.shape[2] == torch.tensor(window).prod()
-    assert torch.equal(nice_trans._join(windows, shape, window), x)
-    first = tuple(slice(n) for n in window)
-    assert torch.equal(windows[0, 0], x[(0, *first)].flatten(0, -2))
-
-
-@pytest.mark.parametrize("shift", [0, 2])
-def test_attention_does_not_look_over_the_edge(shift):
-    """What one voxel holds reaches no voxel more than a window away, and none across the roll or the filling."""
-    torch.manual_seed(0)
-    layer = nice_trans.WindowAttention(2, 8, shift)
-    x = noise(1, 13, 12, 8)
-    other = x.clone()
-    other[0, 0, 0] += 1
-    with torch.no_grad():
-        changed = (layer(x) - layer(other)).abs().amax(-1)[0] > 1e-7
-    own = shift or 5
-    reached = torch.zeros(13, 12, dtype=torch.bool)
-    reached[:own, :own] = True
-    assert torch.equal(changed, reached)
-
-
-def test_relative_places_share_their_bonus():
-    layer = nice_trans.WindowAttention(2, 8, 0)
-    bonus = layer._bonuses((2, 3))[0]
-    assert bonus.shape == (6, 6)
-    assert len(bonus.unique()) == 3 * 5
-    torch.testing.assert_close(bonus.diagonal(), bonus[0, 0].expand(6))
-    whole = layer._bonuses((5, 5))[0].reshape(5, 5, 5, 5)
-    torch.testing.assert_close(whole[:2, :3, :2, :3].reshape(6, 6), bonus)
 
 
 @pytest.mark.parametrize("num_dims", [2, 3])

@@ -15,6 +15,9 @@ every_family = pytest.mark.parametrize("entry", FAMILIES, ids=networks.names())
 both_dimensions = pytest.mark.parametrize("num_dims", [2, 3])
 PUBLISHED = [(entry.name, settings, count) for entry in FAMILIES for settings, count in entry.published]
 
+FEWER = {"width": 12, "num_heads": 2, "depth": 2, "hidden": 12, "drop_path": 0.0}
+"""Small transformers, whose parts are not left out by chance."""
+
 
 def small(entry: Family, num_dims: int, *, awake: bool = True, **settings) -> AbstractNetwork:
     """A family's network with few channels; awake: with last layers that are far from zero."""
@@ -25,6 +28,7 @@ def small(entry: Family, num_dims: int, *, awake: bool = True, **settings) -> Ab
         own |= {"encoder": [4, 4], "decoder": [4, 4, 4]}
     if "num_stages" in entry.defaults:
         own["num_stages"] = 2
+    own |= {name: value for name, value in FEWER.items() if name in entry.defaults}
     torch.manual_seed(0)
     return networks.build(entry.name, **own | settings)
 
@@ -50,7 +54,7 @@ def test_states_have_known_names_right_shapes_and_finite_numbers(entry, num_dims
     assert set(state) <= set(STATE_NAMES)
     for name, part in tensors_of(state).items():
         assert torch.isfinite(part).all(), name
-        if name not in ("matrix", "mean", "log_variance"):
+        if name not in ("matrix", "mean", "log_variance", "smoothness"):
             assert part.shape == (2, num_dims, 32, *[16] * (num_dims - 1)), name
 
 
@@ -74,7 +78,7 @@ def test_the_pairs_of_a_batch_do_not_know_each_other(entry, num_dims):
         for pair in range(2):
             alone = tensors_of(network(fixed[pair : pair + 1], moving[pair : pair + 1]))
             for name, part in alone.items():
-                torch.testing.assert_close(part[0], together[name][pair], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(part[0], together[name][pair], rtol=1e-4, atol=1e-4)
 
 
 @every_family

@@ -12,10 +12,10 @@ import phantoms
 from examples import oblique_axes, turn
 from pullback.data import Image, Pair
 from pullback.networks import AbstractNetwork, State, affine
-from pullback.registration import Card, Normalisation, Plan, predict, predict_start, register
+from pullback.registration import Card, Normalisation, Plan, predict, predict_levels, predict_start, register
 from pullback.registration.predict import fade_out, place_for, plan_of, start_matrix
 from pullback.space import Grid, Reorientation
-from pullback.transforms import Affine, Translation, warp
+from pullback.transforms import Affine, Translation, chain, warp
 
 SHIFT = (1.5, -1.0, 0.5)
 SETTINGS = MappingProxyType({"family": "known", "settings": {}})
@@ -275,3 +275,33 @@ def test_a_start_needs_a_matrix_and_no_registration_before_it():
         predict_start(Known(SHIFT), card(), Pair(head, head))
     with pytest.raises(ValueError, match="comes before any"):
         predict_start(KnownMatrix(SHIFT), card(alignment="affine"), Pair(head, head))
+
+
+class TwoLevels(Known):
+    """Two levels that are composed: the same shift everywhere, then the half of it."""
+
+    are_levels_composed = True
+
+    def state_of(self, fixed: Tensor, moving: Tensor) -> State:
+        whole = super().state_of(fixed, moving)["displacement"]
+        return {"displacement": 1.5 * whole, "levels": [whole, 0.5 * whole]}
+
+
+@pytest.mark.parametrize("alignment", ["header", "view"])
+def test_levels_grow_into_the_answer(alignment: str):
+    head, (scan, _) = phantoms.head(), phantoms.plain_scan()
+    network, papers = TwoLevels(SHIFT), card(alignment=alignment)
+    steps = predict_levels(network, papers, Pair(head, scan))
+    assert len(steps) == 3
+    points = inner(head)
+    answer = run(network, papers, head, scan).fixed_to_moving
+    torch.testing.assert_close(chain(*steps)(points), answer(points), atol=1e-3, rtol=0)
+    torch.testing.assert_close(steps[1](points) - points, 2 * (steps[2](points) - points), atol=1e-4, rtol=0)
+
+
+def test_levels_need_a_composition_and_no_registration_before_it():
+    pair = Pair(phantoms.head(), phantoms.head())
+    with pytest.raises(ValueError, match="no composition of levels"):
+        predict_levels(Known(SHIFT), card(), pair)
+    with pytest.raises(ValueError, match="register first"):
+        predict_levels(TwoLevels(SHIFT), card(alignment="affine"), pair)

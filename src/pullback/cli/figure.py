@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from pullback.cli.apply import load_chain, refuse_to_replace
-from pullback.data import Image
+from pullback.data import Image, Pair
 from pullback.io import read_image, read_transform
+from pullback.registration import predict_levels
 from pullback.reports import SavedResult, figures, read_result
+from pullback.training.weights import load_network
 from pullback.transforms import identity, warp
 
 app = typer.Typer(help="Make a figure for a paper: PNG, SVG or PDF by the suffix of --out.", add_completion=False)
@@ -105,6 +107,21 @@ def sequence(
     refuse_to_replace(out, overwrite)
     steps = [read_transform(path) for path in transforms]
     _save(out, figures.sequence(read_image(fixed), read_image(moving), steps, **_where(plane, at)), dpi)
+
+
+@app.command("levels")
+def levels(
+    weights: Annotated[Path, typer.Argument(help="File of a network whose levels are composed, such as im2grid.")],
+    fixed: Annotated[Path, typer.Option("--fixed", help="Fixed image.")],
+    moving: Annotated[Path, typer.Option("--moving", help="Moving image.")], out: Out, plane: PlaneName = "axial",
+    at: At = None, dpi: Dpi = 300, overwrite: Overwrite = False,
+) -> None:  # fmt: skip
+    """The moving image as a network's levels move it more and more, coarse to fine, and their grids."""
+    refuse_to_replace(out, overwrite)
+    network, card = load_network(weights)
+    pair = Pair(read_image(fixed), read_image(moving))
+    steps = predict_levels(network, card, pair)
+    _save(out, figures.sequence(pair.fixed, pair.moving, steps, **_where(plane, at)), dpi)
 
 
 def _image(result: SavedResult, side: str, given: Path | None) -> Image:

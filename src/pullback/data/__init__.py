@@ -3,5 +3,6 @@
 from pullback.data.image import AbstractVoxels, Image, LabelMap
 from pullback.data.pair import Pair
 from pullback.data.points import Points
+from pullback.data.shapes import c_shape_pair
 
-__all__ = ["AbstractVoxels", "Image", "LabelMap", "Pair", "Points"]
+__all__ = ["AbstractVoxels", "Image", "LabelMap", "Pair", "Points", "c_shape_pair"]

@@ -1,8 +1,10 @@
 """Convolutional parts that several families share, in 2-D and 3-D."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from pullback.checks import check_choice, check_positive
@@ -27,6 +29,11 @@ def head(num_dims: int, inputs: int, outputs: int, *, kernel: int = 3, bias: boo
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def instance_normalised(x: Tensor) -> Tensor:
+    """Each channel of each image with mean 0 and variance 1; a lattice of a single voxel becomes 0."""
+    return nnf.instance_norm(x) if math.prod(x.shape[2:]) > 1 else torch.zeros_like(x)
 
 
 class UNet(nn.Module):

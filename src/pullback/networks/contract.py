@@ -18,6 +18,7 @@ The state holds what a family computes, by these names only:
 ``matrix``                  ``(B, D+1, D+1)``: voxel matrix from fixed to moving, of affine families
 ``velocities``              list of ``(B, D, *S)``: the velocity of each stage of a cascade, first to last
 ``levels``                  list of ``(B, D, *S)``: what each stage of a cascade or pyramid added, first to last
+``smoothness``              ``(B,)`` from 0 to 1: how smooth a family that can be told was told to be, pair by pair
 ==========================  ==========================================================================================
 
 A network knows no millimetres, files or devices.
@@ -44,6 +45,7 @@ STATE_NAMES = (
     "matrix",
     "velocities",
     "levels",
+    "smoothness",
 )
 
 
@@ -58,7 +60,10 @@ class AbstractNetwork(nn.Module, ABC):
     Attributes:
         family: The name under which :func:`pullback.networks.build` makes it.
         settings: The keyword arguments that rebuild it, all JSON values. Both are set by `build`.
+        are_levels_composed: Whether the answer is the composition of the state's `levels`, the last acting first.
     """
+
+    are_levels_composed = False
 
     def __init__(self, *, num_dims: int, num_channels: int, multiple: int) -> None:
         super().__init__()

@@ -50,6 +50,8 @@ def stage_widths(variant: str, start_channels: int) -> tuple[list[tuple[int, int
 class FourierNetPlus(AbstractNetwork):
     """See the module; arguments as in :func:`fourier_net_plus`."""
 
+    are_levels_composed = True
+
     def __init__(
         self,
         *,

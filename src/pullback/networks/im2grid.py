@@ -83,6 +83,8 @@ class Im2grid(AbstractNetwork):
         head_std: Of the projections' first weights.
     """
 
+    are_levels_composed = True
+
     def __init__(
         self,
         *,

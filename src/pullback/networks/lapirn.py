@@ -17,6 +17,8 @@ voxel relative to the image from level to level, which the finer one corrects.
 `num_levels` of a call says how many levels take part, from the coarsest on.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -56,53 +58,63 @@ class Level(nn.Module):
     Args:
         num_dims: 2 or 3.
         num_inputs: Channels of both images and the field so far.
-        width: Channels of the features.
+        outer: Channels of the features on this level's lattice.
+        blocks: On the lattice of half the size.
+        inner: Their channels.
+        upsampled: Channels of what they give back to this level's lattice.
         head_std: Of the last convolution's first weights.
     """
 
-    def __init__(self, num_dims: int, num_inputs: int, width: int, *, head_std: float) -> None:
+    def __init__(
+        self,
+        num_dims: int,
+        num_inputs: int,
+        outer: int,
+        blocks: Sequence[nn.Module],
+        inner: int,
+        upsampled: int,
+        *,
+        head_std: float,
+    ) -> None:
         super().__init__()
-        conv = CONVOLUTION[num_dims]
+        conv, joined = CONVOLUTION[num_dims], upsampled + outer
         self.encoder = nn.Sequential(
-            conv(num_inputs, width, 3, 1, 1, bias=False), nn.LeakyReLU(SLOPE), conv(width, width, 3, 1, 1, bias=False)
+            conv(num_inputs, outer, 3, 1, 1, bias=False), nn.LeakyReLU(SLOPE), conv(outer, outer, 3, 1, 1, bias=False)
         )
-        self.down = conv(width, width, 3, 2, 1, bias=False)
-        self.blocks = nn.ModuleList(ResidualBlock(num_dims, width) for _ in range(NUM_BLOCKS))
-        self.up = TRANSPOSED[num_dims](width, width, 2, 2, bias=False)
-        self.decoder = nn.Sequential(conv(2 * width, width, 3, 1, 1, bias=False), nn.LeakyReLU(SLOPE))
-        self.head = head(num_dims, width, num_dims, bias=False, std=head_std)
+        self.down = conv(outer, inner, 3, 2, 1, bias=False)
+        self.blocks = nn.ModuleList(blocks)
+        self.up = TRANSPOSED[num_dims](inner, upsampled, 2, 2, bias=False)
+        self.decoder = nn.Sequential(conv(joined, joined // 2, 3, 1, 1, bias=False), nn.LeakyReLU(SLOPE))
+        self.head = head(num_dims, joined // 2, num_dims, bias=False, std=head_std)
 
-    def forward(self, x: Tensor, coarser: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the level adds, between -1 and 1, and its features, for the next level."""
+    def forward(self, x: Tensor, coarser: Tensor | None, *told: Tensor) -> tuple[Tensor, Tensor]:
+        """What the level adds, between -1 and 1, and its features, for the next level; blocks hear what is `told`."""
         features = self.encoder(x)
         inner = self.down(features)
         if coarser is not None:
             inner = inner + coarser
         for block in self.blocks:
-            inner = nnf.leaky_relu(block(inner), SLOPE)
+            inner = nnf.leaky_relu(block(inner, *told), SLOPE)
         inner = self.up(inner)
         raw = self.head(self.decoder(torch.cat([inner, features], dim=1)))
         return nnf.softsign(raw.to(torch.promote_types(raw.dtype, torch.float32))), inner
 
 
 class LapIRN(AbstractNetwork):
-    """See the module; arguments as in :func:`lapirn`."""
+    """See the module; arguments as in :func:`lapirn`, and the levels' networks, coarse to fine."""
 
     def __init__(
         self,
         *,
         num_dims: int,
         num_channels: int,
-        start_channels: int,
+        levels: Sequence[Level],
         parametrisation: str,
         largest_share: float,
         num_squarings: int,
-        head_std: float,
     ) -> None:
         super().__init__(num_dims=num_dims, num_channels=num_channels, multiple=2**NUM_LEVELS)
-        width = 4 * int(check_positive("start_channels", start_channels))
-        inputs = [2 * num_channels] + [2 * num_channels + num_dims] * (NUM_LEVELS - 1)
-        self.levels = nn.ModuleList(Level(num_dims, count, width, head_std=head_std) for count in inputs)
+        self.levels = nn.ModuleList(levels)
         self.is_velocity = check_choice("parametrisation", parametrisation, PARAMETRISATIONS) == "velocity"
         self.largest_share = check_positive("largest_share", largest_share)
         self.num_squarings = num_squarings
@@ -118,13 +130,17 @@ class LapIRN(AbstractNetwork):
         Raises:
             ValueError: If there are not so many levels.
         """
+        return self._registered(fixed, moving, num_levels)
+
+    def _registered(self, fixed: Tensor, moving: Tensor, num_levels: int, *told: Tensor) -> State:
+        """See :meth:`state_of`; the levels' blocks hear what is `told`."""
         if not 0 <= num_levels <= NUM_LEVELS:
             raise ValueError(f"`num_levels` is {num_levels}, but this network has 3; give 1 to 3, or 0 for all.")
         fixed_images, moving_images = _pyramid(fixed), _pyramid(moving)
         field = features = None
         added: list[Tensor] = []
         for number, level in enumerate(self.levels[: num_levels or NUM_LEVELS]):
-            step, features = level(self._inputs(fixed_images[number], moving_images[number], field), features)
+            step, features = level(self._inputs(fixed_images[number], moving_images[number], field), features, *told)
             step = self.largest_share * step
             field = step if field is None else _doubled(field) + step
             added.append(step)
@@ -148,6 +164,11 @@ class LapIRN(AbstractNetwork):
 
     def _integrated(self, velocity: Tensor) -> Tensor:
         return composition.exponential(velocity, num_squarings=self.num_squarings)
+
+
+def num_inputs(num_dims: int, num_channels: int) -> list[int]:
+    """Channels of what each level sees, coarse to fine: both images, and from the second on the field so far."""
+    return [2 * num_channels] + [2 * num_channels + num_dims] * (NUM_LEVELS - 1)
 
 
 def half_sizes(field: Tensor) -> Tensor:
@@ -205,14 +226,18 @@ def lapirn(
     """
     if num_squarings < 1:
         raise ValueError(f"`num_squarings` is {num_squarings}, but a velocity needs 1 or more to integrate.")
+    width = 4 * int(check_positive("start_channels", start_channels))
+    levels = []
+    for count in num_inputs(num_dims, num_channels):
+        blocks = [ResidualBlock(num_dims, width) for _ in range(NUM_BLOCKS)]
+        levels.append(Level(num_dims, count, width, blocks, width, width, head_std=head_std))
     return LapIRN(
         num_dims=num_dims,
         num_channels=num_channels,
-        start_channels=start_channels,
+        levels=levels,
         parametrisation=parametrisation,
         largest_share=largest_share,
         num_squarings=num_squarings,
-        head_std=head_std,
     )
 
 
@@ -230,14 +255,7 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
             "parametrisation ('displacement' or 'velocity')."
         )
     num_dims = first.ndim - 2
-    renamed = rename(tensors, _layers())
-    for level in range(NUM_LEVELS):
-        name = f"levels.{level}.head.weight"
-        renamed[name] = renamed[name].flip(0)
-        if level:
-            name = f"levels.{level}.encoder.0.weight"
-            images, field = renamed[name].split([first.shape[1], num_dims], dim=1)
-            renamed[name] = torch.cat([images, field.flip(1)], dim=1)
+    renamed = in_axis_order(rename(tensors, layers()))
     settings = {
         "num_dims": num_dims,
         "num_channels": first.shape[1] // 2,
@@ -249,14 +267,28 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
     return Transcript(settings, renamed, (160, 192, 144)[:num_dims], "LIA" if num_dims == 3 else "RA")
 
 
-def _layers() -> list[tuple[str, str]]:
-    """The published layers' names, each network within the next finer one, and ours."""
+def in_axis_order(tensors: Tensors) -> Tensors:
+    """Published tensors, under our names, for fields whose components come first axis first."""
+    ordered = dict(tensors)
+    for level in range(NUM_LEVELS):
+        name = f"levels.{level}.head.weight"
+        ordered[name] = ordered[name].flip(0)
+        if level:
+            name = f"levels.{level}.encoder.0.weight"
+            num_dims = ordered[name].ndim - 2
+            images, field = ordered[name].tensor_split([-num_dims], dim=1)
+            ordered[name] = torch.cat([images, field.flip(1)], dim=1)
+    return ordered
+
+
+def layers(more: Mapping[str, str] = MappingProxyType({})) -> list[tuple[str, str]]:
+    """The published layers' names, each network within the next finer one, and ours; `more` are those of a block."""
     pairs = []
     for level, within in enumerate(("model_lvl2.model_lvl1.", "model_lvl2.", "")):
         names = {"input_encoder_lvl1": "encoder", "down_conv": "down", "up": "up"}
         names |= {"output_lvl1.0": "decoder.0", "output_lvl1.2": "head"}
         for block in range(NUM_BLOCKS):  # activations count in the published sequence
-            names[f"resblock_group_lvl1.{2 * block}.conv1"] = f"blocks.{block}.first"
-            names[f"resblock_group_lvl1.{2 * block}.conv2"] = f"blocks.{block}.second"
+            for theirs, ours in {"conv1": "first", "conv2": "second", **more}.items():
+                names[f"resblock_group_lvl1.{2 * block}.{theirs}"] = f"blocks.{block}.{ours}"
         pairs += [(within + published, f"levels.{level}.{ours}") for published, ours in names.items()]
     return pairs

@@ -18,7 +18,6 @@ map alone are ours. No published parameter count is known to us.
 """
 
 import itertools
-import math
 
 import torch
 import torch.nn.functional as nnf
@@ -31,8 +30,9 @@ from pullback.networks.blocks import CONVOLUTION, TRANSPOSED, head
 from pullback.networks.contract import AbstractNetwork, State
 from pullback.networks.parametrisation import resize_field
 from pullback.networks.registry import family
+from pullback.networks.window_attention import WindowAttention, WindowBlock
 
-WINDOW, HEAD_WIDTH, NUM_BLOCKS, MLP_RATIO = 5, 16, 4, 4
+WINDOW, HEAD_WIDTH, NUM_BLOCKS = 5, 16, 4
 SMALLEST_VARIANCE = 1e-5
 AVERAGE_POOL = {2: nnf.avg_pool2d, 3: nnf.avg_pool3d}
 
@@ -52,79 +52,29 @@ class ConvolutionStep(nn.Module):
         return centred * (centred.square().mean(axes, keepdim=True) + SMALLEST_VARIANCE).rsqrt()
 
 
-class WindowAttention(nn.Module):
-    """Attention within windows, with a learned bonus for each relative place."""
-
-    def __init__(self, num_dims: int, width: int, shift: int) -> None:
-        super().__init__()
-        self.num_heads = max(width // HEAD_WIDTH, 1)
-        if width % self.num_heads:
-            raise ValueError(
-                f"`start_channels` gives attention {width} channels, which {self.num_heads} heads cannot share; take a "
-                "multiple of 4."
-            )
-        self.shift = shift
-        self.query_key_value, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.bonus = nn.Parameter(torch.empty(self.num_heads, (2 * WINDOW - 1) ** num_dims))
-        nn.init.trunc_normal_(self.bonus, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, *L, C)`` to the same."""
-        shape = tuple(x.shape[1:-1])
-        axes = tuple(range(1, x.ndim - 1))
-        window = tuple(min(WINDOW, n) for n in shape)
-        shifts = tuple(self.shift if n > WINDOW else 0 for n in shape)
-        filled = tuple(-(-n // w) * w for n, w in zip(shape, window, strict=True))
-        missing = [n for new, old in zip(reversed(filled), reversed(shape), strict=True) for n in (0, new - old)]
-        x = nnf.pad(x, [0, 0, *missing]).roll([-s for s in shifts], axes)
-        seen = self._attend(_split(x, window), self._bonuses(window) + _walls(shape, filled, window, shifts, x))
-        x = _join(seen, filled, window).roll(shifts, axes)
-        return x[(slice(None), *(slice(n) for n in shape))]
-
-    def _attend(self, tokens: Tensor, bonuses: Tensor) -> Tensor:
-        """Tokens ``(B, W, N, C)`` of W windows, and what is added to their likeness, ``(W, heads, N, N)``."""
-        parts = self.query_key_value(tokens).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for part in parts)
-        likeness = (query @ key.mT) / math.sqrt(query.shape[-1]) + bonuses
-        return self.project((likeness.softmax(-1) @ value).transpose(2, 3).flatten(3))
-
-    def _bonuses(self, window: tuple[int, ...]) -> Tensor:
-        """``(heads, N, N)`` for a window that may be smaller than usual."""
-        axes = [torch.arange(n, device=self.bonus.device) for n in window]
-        places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
-        index = torch.zeros((), dtype=torch.long, device=self.bonus.device)
-        for apart in (places[:, :, None] - places[:, None]).unbind():
-            index = index * (2 * WINDOW - 1) + apart + WINDOW - 1
-        return self.bonus[:, index]
-
-
-class Block(nn.Module):
-    """Window attention and a perceptron, each normalised first and added to what came in."""
-
-    def __init__(self, num_dims: int, width: int, shift: int) -> None:
-        super().__init__()
-        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = WindowAttention(num_dims, width, shift)
-        hidden = MLP_RATIO * width
-        self.perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, *L, C)`` to the same."""
-        x = x + self.attention(self.first_norm(x))
-        return x + self.perceptron(self.second_norm(x))
-
-
 class Transformer(nn.Module):
     """A convolution over single voxels that mixes what comes in, and blocks."""
 
     def __init__(self, num_dims: int, inputs: int, width: int) -> None:
         super().__init__()
         self.mix = CONVOLUTION[num_dims](inputs, width, 1)
-        self.blocks = nn.Sequential(*(Block(num_dims, width, n % 2 * (WINDOW // 2)) for n in range(NUM_BLOCKS)))
+        self.blocks = nn.Sequential(*(_block(num_dims, width, n) for n in range(NUM_BLOCKS)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, *L)`` to ``(B, width, *L)``."""
         return self.blocks(self.mix(x).movedim(1, -1)).movedim(-1, 1)
+
+
+def _block(num_dims: int, width: int, number: int) -> WindowBlock:
+    """The block of that number; every other one's windows are shifted by half."""
+    num_heads = max(width // HEAD_WIDTH, 1)
+    if width % num_heads:
+        raise ValueError(
+            f"`start_channels` gives attention {width} channels, which {num_heads} heads cannot share; take a multiple "
+            "of 4."
+        )
+    shift = number % 2 * (WINDOW // 2)
+    return WindowBlock(width, WindowAttention(width, num_heads, [WINDOW] * num_dims, [shift] * num_dims))
 
 
 class FinerLevel(nn.Module):
@@ -211,40 +161,6 @@ class NICETrans(AbstractNetwork):
         if known is None:
             return affine.displacement_of(affine.on_coarse(matrix, factor), shape)
         return resize_field(known, shape)
-
-
-def _split(x: Tensor, window: tuple[int, ...]) -> Tensor:
-    """``(B, *L, C)`` to ``(B, W, N, C)``: W windows of N places."""
-    sizes = [size for n, w in zip(x.shape[1:-1], window, strict=True) for size in (n // w, w)]
-    d = len(window)
-    order = [0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2), 2 * d + 1]
-    return x.reshape(len(x), *sizes, x.shape[-1]).permute(order).flatten(1 + d, 2 * d).flatten(1, d)
-
-
-def _join(windows: Tensor, shape: tuple[int, ...], window: tuple[int, ...]) -> Tensor:
-    """The inverse of :func:`_split`."""
-    counts = [n // w for n, w in zip(shape, window, strict=True)]
-    d = len(window)
-    order = [0, *(axis for n in range(1, d + 1) for axis in (n, n + d)), 2 * d + 1]
-    return (
-        windows.reshape(len(windows), *counts, *window, windows.shape[-1])
-        .permute(order)
-        .reshape(len(windows), *shape, windows.shape[-1])
-    )
-
-
-def _walls(
-    shape: tuple[int, ...], filled: tuple[int, ...], window: tuple[int, ...], shifts: tuple[int, ...], like: Tensor
-) -> Tensor:
-    """``(W, 1, N, N)``: -inf between places that are neighbours only by the roll or that fill up, else 0."""
-    kinds = like.new_zeros(filled)
-    for axis, (size, full, shift) in enumerate(zip(shape, filled, shifts, strict=True)):
-        index = torch.arange(full, device=like.device)
-        kind = (index < shift).to(like.dtype) + 2 * (index >= size).to(like.dtype)
-        kinds = 3 * kinds + kind.roll(-shift).reshape([full if a == axis else 1 for a in range(len(shape))])
-    parts = _split(kinds[None, ..., None], window)[0, :, :, 0]
-    is_apart = parts[:, :, None] != parts[:, None]
-    return torch.where(is_apart, -math.inf, 0.0)[:, None]
 
 
 @family("nice-trans")

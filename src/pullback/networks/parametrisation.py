@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
@@ -134,3 +135,28 @@ class BandLimited:
             return field
         halves = field.new_tensor([(size - 1) / 2 for size in shape])
         return field * halves.reshape(1, -1, *[1] * len(shape))
+
+
+def spline(control: Tensor, spacing: int, shape: tuple[int, ...]) -> Tensor:
+    """Cubic B-splines of control points every `spacing` voxels, the second of which lies on the first voxel.
+
+    Args:
+        control: ``(B, C, *P)``.
+        spacing: In voxels.
+        shape: Of the lattice; ``ceil((S - 1) / spacing) + 3`` points per axis cover it.
+
+    Returns:
+        ``(B, C, *shape)``.
+    """
+    steps = (torch.arange(4 * spacing - 1, dtype=control.dtype, device=control.device) - 2 * spacing + 1) / spacing
+    inner, outer = 2 / 3 + (steps.abs() / 2 - 1) * steps.square(), (2 - steps.abs()) ** 3 / 6
+    kernel = torch.where(steps.abs() < 1, inner, outer)
+    num_dims = control.ndim - 2
+    for axis in range(num_dims):
+        sizes = [-1 if a == axis else 1 for a in range(num_dims)]
+        stride = [spacing if a == axis else 1 for a in range(num_dims)]
+        padding = [2 * spacing - 1 if a == axis else 0 for a in range(num_dims)]
+        weights = kernel.reshape(1, 1, *sizes).expand(control.shape[1], *[-1] * (num_dims + 1))
+        convolve = nnf.conv_transpose2d if num_dims == 2 else nnf.conv_transpose3d
+        control = convolve(control, weights, stride=stride, padding=padding, groups=control.shape[1])
+    return control[(slice(None), slice(None), *(slice(spacing, spacing + n) for n in shape))]

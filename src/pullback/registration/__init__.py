@@ -6,7 +6,7 @@ from pullback.registration.deformable import Deformation, SteepestAscent, deform
 from pullback.registration.initialisation import Candidate, Initialisation, initialise
 from pullback.registration.normalisation import Normalisation
 from pullback.registration.plan import Answer, DeformablePlan, LinearPlan, Plan
-from pullback.registration.predict import predict, predict_start
+from pullback.registration.predict import predict, predict_levels, predict_start
 from pullback.registration.register import register
 from pullback.registration.result import RegistrationResult, SimilarityReport, StageHistory
 from pullback.registration.schedule import Level, Plateau
@@ -36,6 +36,7 @@ __all__ = [
     "deform",
     "initialise",
     "predict",
+    "predict_levels",
     "predict_start",
     "register",
 ]

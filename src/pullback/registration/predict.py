@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pullback.data import Image, Pair
 from pullback.functional.lifting import lift_field
-from pullback.networks import AbstractNetwork, affine, run_padded
+from pullback.networks import AbstractNetwork, State, affine, run_padded
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.deformable import Deformation
 from pullback.registration.initialisation import Candidate
@@ -20,6 +20,7 @@ from pullback.registration.result import RegistrationResult
 from pullback.registration.schedule import Level
 from pullback.registration.work import OnProgress
 from pullback.space import Grid
+from pullback.transforms import AbstractTransform, Affine, DisplacementField
 
 SMALLEST_MARGIN_VOXELS = 4
 """Room around the network's lattice in which its displacement fades to none."""
@@ -110,6 +111,38 @@ def predict_start(network: AbstractNetwork, card: Card, pair: Pair, *, device: s
     return Candidate(card.family, _lift((moving_grid.voxel_to_world @ matrix @ fixed_grid.world_to_voxel).numpy()))
 
 
+def predict_levels(network: AbstractNetwork, card: Card, pair: Pair, *, device: str = "cpu") -> list[AbstractTransform]:
+    """How a network's answer grew: the map before it, then what each level found, coarse to fine.
+
+    Args:
+        network: Of a family whose levels are composed; its weights are not changed.
+        card: Its papers.
+        pair: Images on any grids.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        Maps whose chain, in this order, is the network's answer; after n of them the image has been moved by n.
+
+    Raises:
+        ValueError: If the images do not suit the network, its levels are not composed, or its card wants a
+            registration first.
+    """
+    _check(card, pair)
+    if not network.are_levels_composed:
+        raise ValueError(f"The answer of the family '{network.family}' is no composition of levels.")
+    if card.alignment in LINEAR:
+        raise ValueError(
+            f"The card's alignment is '{card.alignment}', a registration; register first, or take a network whose "
+            "images were brought together by header, view or mass."
+        )
+    start = Affine(torch.from_numpy(start_matrix(card, pair)))
+    fixed_grid = place_for(card, pair.fixed)
+    moving_grid = Grid(fixed_grid.shape, start.matrix @ fixed_grid.voxel_to_world)
+    seen = see(pair.fixed, card, fixed_grid), see(pair.moving, card, moving_grid)
+    levels = [level[0].to("cpu", torch.float32) for level in _state_of(network, *seen, device)["levels"]]
+    return [start, *(DisplacementField.from_voxels(level, fixed_grid) for level in levels)]
+
+
 def start_matrix(card: Card, pair: Pair) -> np.ndarray:
     """World matrix ``(D+1, D+1)`` that brings the images together as the card says, without a registration."""
     if card.alignment == "header":
@@ -159,15 +192,19 @@ def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) ->
     Returns:
         The voxel matrix ``(D + 1, D + 1)`` float64, if the family gives one, and the displacement ``(1, D, *S)``.
     """
+    state = _state_of(network, fixed, moving, device)
+    matrix = state["matrix"][0].to("cpu", torch.float64) if "matrix" in state else None
+    return matrix, state["displacement"].to("cpu", torch.float32)
+
+
+def _state_of(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> State:
     was_training, home = network.training, next(network.parameters(), torch.empty(0)).device
     try:
         network.eval().to(device)
         with torch.no_grad():
-            state = run_padded(network, fixed.to(device), moving.to(device))
+            return run_padded(network, fixed.to(device), moving.to(device))
     finally:
         network.train(was_training).to(home)
-    matrix = state["matrix"][0].detach().to("cpu", torch.float64) if "matrix" in state else None
-    return matrix, state["displacement"].detach().to("cpu", torch.float32)
 
 
 def beyond(displacement: Tensor, matrix: Tensor) -> Tensor:

@@ -109,10 +109,12 @@ class DiffusionTerm(AbstractTerm):
     Attributes:
         field: ``displacement``, ``velocity``, ``inverse_velocity``, ..., or a list: ``velocities`` (of a cascade),
             ``levels`` (the mean over them).
+        scaled_by: An entry ``(B,)`` that multiplies each pair's value, such as ``smoothness``, or nothing.
     """
 
     kind: ClassVar[str] = "diffusion"
     field: str = "displacement"
+    scaled_by: str = ""
 
     @property
     def title(self) -> str:
@@ -123,7 +125,8 @@ class DiffusionTerm(AbstractTerm):
         """See :class:`AbstractTerm`."""
         fields = state[self.field]
         fields = fields if isinstance(fields, list) else [fields]
-        return sum(Diffusion().energy(field) / field.shape[1] ** 2 for field in fields) / len(fields)
+        value = sum(Diffusion().energy(field) / field.shape[1] ** 2 for field in fields) / len(fields)
+        return value * state[self.scaled_by] if self.scaled_by else value
 
 
 @dataclass(frozen=True)
