@@ -64,6 +64,21 @@ def test_interrupted_and_resumed_gives_the_same_bits(cache: Cache, whole: Path, 
     assert figures[0] == figures[1]
 
 
+def test_half_precision_on_the_cpu_goes_on_bit_for_bit(cache: Cache, tmp_path: Path):
+    network = {"settings": {"encoder": [4, 4], "decoder": [4, 4, 4], "num_squarings": 3}}
+    recipe = small_cohort.recipe(optimisation={"precision": "bf16-mixed", "num_steps": 4}, network=network)
+    train(recipe, cache, tmp_path / "whole", device="cpu")
+
+    def interrupt(step: int, num_steps: int, figures: dict) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train(recipe, cache, tmp_path / "parts", device="cpu", on_step=interrupt).reason == STOPPED
+    assert train(recipe, cache, tmp_path / "parts", device="cpu", resume=True).reason == FINISHED
+    for file in (LAST, BEST, STATE):
+        assert same(tmp_path / "whole" / file, tmp_path / "parts" / file)
+
+
 def test_the_log_and_the_card(cache: Cache, whole: Path):
     found = rows(whole)
     assert [int(row["step"]) for row in found] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
@@ -137,6 +152,9 @@ def test_what_a_training_refuses(cache: Cache, whole: Path, tmp_path: Path):
     losses = [{"kind": "similarity", "fixed": "half_warped_fixed", "warped": "half_warped"}]
     with pytest.raises(ValueError, match="no 'inverse_half_displacement'"):
         train(small_cohort.recipe(losses=losses), cache, tmp_path / "b", device="cpu")
+    with pytest.raises(ValueError, match=r"shrinks \[16, 16, 16\] voxels by 16.*take '32-true'"):
+        half = small_cohort.recipe(optimisation={"precision": "bf16-mixed"})
+        train(half, cache, tmp_path / "half", device="cpu")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
             train(small_cohort.recipe(), cache, tmp_path / "c", device="cuda")

@@ -36,6 +36,12 @@ OnStep = Callable[[int, int, Mapping[str, float]], None]
 
 FINISHED, STALLED, STOPPED = "all its steps", "no new best", "stopped by a signal"
 
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Order of the weights in memory with which the CPU's convolutions in half precision are fastest."""
+FEWEST_VOXELS = 3
+"""Of the coarsest lattice. Torch 2.13 on the CPU reads memory that nothing has written where it derives a convolution
+over two voxels by its weights in half precision: the gradient differs from run to run and is now and then infinite."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -129,6 +135,8 @@ class _Job:
         self.values = torch.tensor(self.labels, device=fabric.device, dtype=torch.int32)
         torch.manual_seed(seed_of(recipe.seed, 0))
         self.plain = build_network(recipe, self.cohort.num_channels)
+        if fabric.device.type == "cpu" and recipe.optimisation.precision == "bf16-mixed":
+            suit_half_precision(self.plain, self.cohort.shape)
         self.card = card_of(recipe, cache, self.plain, self.cohort)
         wrapped = torch.compile(self.plain) if recipe.optimisation.compile else self.plain
         self.network, self.optimiser = fabric.setup(wrapped, make_optimiser(recipe, self.plain, fabric.device))
@@ -314,6 +322,21 @@ def build_network(recipe: Recipe, num_channels: int) -> AbstractNetwork:
     if recipe.network.weights:
         load_weights(recipe.network.weights, network)
     return network
+
+
+def suit_half_precision(network: AbstractNetwork, shape: tuple[int, ...]) -> None:
+    """Lay the weights out as the CPU's convolutions in half precision want them.
+
+    Raises:
+        ValueError: If the coarsest lattice is so small that their gradients are not sound.
+    """
+    if min(shape) // network.multiple < FEWEST_VOXELS:
+        raise ValueError(
+            f"`optimisation.precision` is 'bf16-mixed', but '{network.family}' shrinks {list(shape)} voxels by "
+            f"{network.multiple}, and the CPU's half precision is not sound on fewer than {FEWEST_VOXELS} voxels; take "
+            "'32-true'."
+        )
+    network.to(memory_format=CHANNELS_LAST[network.num_dims])
 
 
 def make_optimiser(recipe: Recipe, network: AbstractNetwork, device: torch.device) -> torch.optim.Optimizer:
