@@ -152,8 +152,8 @@ def test_what_a_training_refuses(cache: Cache, whole: Path, tmp_path: Path):
     losses = [{"kind": "similarity", "fixed": "half_warped_fixed", "warped": "half_warped"}]
     with pytest.raises(ValueError, match="no 'inverse_half_displacement'"):
         train(small_cohort.recipe(losses=losses), cache, tmp_path / "b", device="cpu")
+    half = small_cohort.recipe(optimisation={"precision": "bf16-mixed"})
     with pytest.raises(ValueError, match=r"shrinks \[16, 16, 16\] voxels by 16.*take '32-true'"):
-        half = small_cohort.recipe(optimisation={"precision": "bf16-mixed"})
         train(half, cache, tmp_path / "half", device="cpu")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
@@ -169,6 +169,7 @@ SPECIAL = {
         {"kind": "inverse"},
     ],
     "voxelmorph-probabilistic": [{"kind": "similarity", "measure": "mse"}, {"kind": "kl"}],
+    "fourier-net-plus-diff": [{"kind": "similarity", "measure": "mse"}, {"kind": "diffusion", "field": "velocities"}],
 }
 
 
@@ -178,6 +179,8 @@ def test_every_family_trains_without_touching_the_loop(cache: Cache, tmp_path: P
     settings = {"start_channels": 2}
     if family.startswith("voxelmorph"):
         settings = {"encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2, 2]}
+    if family == "fourier-net-plus-diff":
+        settings["num_stages"] = 2
     if family == "hsyn":
         settings = {"num_levels": 1, "encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2]}
     values = {**small_cohort.VALUES, "network": {"family": family, "settings": settings}, "losses": losses}
