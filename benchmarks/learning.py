@@ -33,6 +33,8 @@ RECIPES = REPOSITORY / "recipes"
 FIRST_COUNTED, LAST_COUNTED = 3, 9
 """Steps between which the cost of one is measured."""
 SMALLEST_RUN = 50
+DICE_WEIGHT = "2"
+"""Beside a similarity of weight 1."""
 SUPERVISIONS = ("unsupervised", "semi-supervised")
 
 
@@ -56,12 +58,10 @@ class Study:
     Attributes:
         budget: File in `recipes/budgets` that is laid over each recipe.
         entries: By name.
-        with_labels: How labels steer: changes to every recipe, beside the term itself.
     """
 
     budget: str
     entries: Mapping[str, Entry]
-    with_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 SMALL = {"network.settings.start_channels": "8"}
@@ -164,7 +164,8 @@ def _changes(study: Study, name: str, supervision: str, recipe: Recipe) -> list[
     """What makes the entry of its recipe; labels steer by one more term at the end."""
     changes = dict(study.entries[name].changes)
     if supervision == "semi-supervised":
-        changes |= {f"losses.{len(recipe.losses)}.kind": "dice", **study.with_labels}
+        last = f"losses.{len(recipe.losses)}"
+        changes |= {f"{last}.kind": "dice", f"{last}.weight": DICE_WEIGHT}
     return [f"{key}={value}" for key, value in changes.items()]
 
 
