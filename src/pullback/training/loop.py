@@ -20,11 +20,13 @@ from torch import Tensor
 
 from pullback.checks import check_device
 from pullback.networks import AbstractNetwork, build
-from pullback.registration.card import Card
+from pullback.registration.card import LINEAR, Card
+from pullback.registration.placement import reordered
 from pullback.training.cache import Cache, check_fits
 from pullback.training.checkpoint import BEST, LAST, STATE, Progress, load_state, save_state
 from pullback.training.cohort import Cohort, PairOrder, changed, seed_of
 from pullback.training.log import Log
+from pullback.training.preprocessing import source_grid_of
 from pullback.training.recipe import Recipe
 from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
 from pullback.training.state import TrainingState
@@ -355,7 +357,7 @@ def make_optimiser(recipe: Recipe, network: AbstractNetwork, device: torch.devic
 def card_of(recipe: Recipe, cache: Cache, network: AbstractNetwork, cohort: Cohort) -> Card:
     """The card of a network before it has learned anything."""
     plan = recipe.preprocessing
-    spacing = plan.spacing_mm or _common_spacing(cohort)
+    spacing = plan.spacing_mm or _lattice_spacing(recipe, cache, cohort)
     if plan.slices is not None and len(spacing) == 3:
         spacing = tuple(s for axis, s in enumerate(spacing) if axis != plan.slices.axis)
     return Card(
@@ -375,6 +377,16 @@ def card_of(recipe: Recipe, cache: Cache, network: AbstractNetwork, cohort: Coho
 def _replaces_alignment(recipe: Recipe) -> bool:
     """Whether the network learns to do what the alignment did: whoever uses it has no aligned images."""
     return recipe.simulation is not None and recipe.simulation.makes == "moving"
+
+
+def _lattice_spacing(recipe: Recipe, cache: Cache, cohort: Cohort) -> tuple[float, ...]:
+    """The spacing of the lattice, where the recipe leaves it to the images: after a registration the reference's."""
+    plan = recipe.preprocessing
+    if plan.alignment not in LINEAR:
+        return _common_spacing(cohort)
+    name = plan.reference or cache.entries[0].scan
+    record = next(entry.record for entry in cache.entries if entry.scan == name)
+    return tuple(round(s, 6) for s in reordered(source_grid_of(record)).spacing_mm.tolist())
 
 
 def _common_spacing(cohort: Cohort) -> tuple[float, ...]:
