@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import small_cohort
 from pullback.networks import names
 from pullback.registration.card import Card
-from pullback.training.cache import Cache
+from pullback.training.cache import Cache, Entry
 from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.cohort import Cohort, PairOrder
 from pullback.training.results import evaluate_network, write_rows
@@ -93,6 +93,21 @@ def test_the_log_and_the_card(cache: Cache, whole: Path):
     assert not network.training
     assert Card.from_dict(json.loads(json.dumps(card.as_dict()))) == card
     assert oct((whole / BEST).stat().st_mode)[-3:] != "600"
+
+
+def test_scans_that_were_registered_share_the_reference_s_spacing(cache: Cache, tmp_path: Path):
+    def stretched(entry: Entry, by: float) -> Entry:
+        matrix = torch.tensor(entry.record["voxel_to_world"])
+        matrix[:3, :3] *= by
+        return replace(entry, record={**entry.record, "voxel_to_world": matrix.tolist()})
+
+    entries = tuple(stretched(entry, 1 + 0.1 * number) for number, entry in enumerate(cache.entries))
+    plan = {"alignment": "affine", "reference": cache.entries[1].scan}
+    registered = replace(cache, entries=entries, preprocessing={**cache.preprocessing, **plan})
+    recipe = small_cohort.recipe(preprocessing=plan, optimisation={"num_steps": 1})
+    train(recipe, registered, tmp_path, device="cpu")
+    card = load_network(tmp_path / LAST)[1]
+    assert (card.alignment, card.spacing_mm) == ("affine", (2.0, 2.0, 2.0))
 
 
 def test_it_learns(cache: Cache, tmp_path: Path):
