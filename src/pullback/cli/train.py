@@ -67,7 +67,8 @@ def command(
     if trained.reason == STOPPED:
         return INTERRUPTED
     if results is not None:
-        words = " ".join(["pullback", "train", *sys.argv[1:]])
+        given = sys.argv[1:]
+        words = " ".join(["pullback", *([] if given[:1] == ["train"] else ["train"]), *given])
         rows = evaluate_network(_weights(trained), prepared, device=device)
         write_rows(results, chosen.name, [row.as_dict() | {"command": words} for row in rows])
     return 0
