@@ -156,8 +156,20 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
     words += ["--device", "cpu", *(["--resume"] if (folder / STATE).exists() else [])]
     print(f"{folder.name}: {changes[-1]}", flush=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "NUMBA_NUM_THREADS": str(options.threads)}
-    subprocess.run([sys.executable, "-m", "pullback.cli.main", *map(str, words)], check=True, env=environment)
+    _call([sys.executable, "-m", "pullback.cli.main", *map(str, words)], environment)
     done.touch()
+
+
+def _call(words: list[str], environment: Mapping[str, str]) -> None:
+    """Run a command to its end; what asks this process to stop asks the command, which saves where it is."""
+    child = subprocess.Popen(words, env=environment)
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        status = child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if status:
+        raise SystemExit(status)
 
 
 def _changes(study: Study, name: str, supervision: str, recipe: Recipe) -> list[str]:
