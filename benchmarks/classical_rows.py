@@ -27,13 +27,12 @@ from torch import Tensor
 from jobs import Job
 from pullback.data import Image, Pair
 from pullback.io import write_image
-from pullback.networks import num_parameters
 from pullback.registration import Normalisation, Plan, predict, register
 from pullback.space import Grid
 from pullback.training.cache import check_fits, open_cache
 from pullback.training.cohort import Batch, Cohort
 from pullback.training.recipe import Recipe, read_recipe, recipe_of
-from pullback.training.results import Row, cohort_for, row_of, write_rows
+from pullback.training.results import Row, cohort_for, row_of, training_of, write_rows
 from pullback.training.validation import score_pairs
 from pullback.training.weights import load_network
 from pullback.transforms import AbstractTransform, to_voxel_vectors
@@ -130,7 +129,7 @@ def _row(method: str, cohort: Cohort, recipe: Recipe, options: argparse.Namespac
     labels = recipe.labels or cohort.label_values()
     away = {"simulation": recipe.simulation}
     scores = score_pairs(predictor, cohort, pairs, labels, batch_size=1, with_surfaces=True, **away)
-    return row_of(scores, **about, seconds=None if predictor is None else median(predictor.seconds))
+    return row_of(scores, **about, shape=cohort.shape, seconds=None if predictor is None else median(predictor.seconds))
 
 
 def _classical(pair: Pair) -> tuple[AbstractTransform, float]:
@@ -166,8 +165,9 @@ def _refinement(weights: Path, steps: int) -> tuple[Callable[[Pair], tuple[Abstr
         "method": f"{card.family}, {steps} steps of refinement",
         "supervision": recipe.supervision,
         "seed": recipe.seed,
-        "parameters": num_parameters(network),
+        "network": network,
         "settings": recipe.network.settings,
+        "training": training_of(card, recipe),
     }
 
 

@@ -12,7 +12,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from starts import perturb
 
 from learned_affine_data import CARD, TEST, Data, scan, template
 from pullback.data import Image, Pair
@@ -20,6 +19,7 @@ from pullback.networks import AbstractNetwork, build
 from pullback.registration import Candidate, Card, Plan, predict_start, register
 from pullback.training.weights import load_network
 from pullback.transforms import Affine
+from starts import perturb
 
 RECOVERED_MM = 4.0
 METHOD_NAMES = ("alone", "refined", "with fallback")

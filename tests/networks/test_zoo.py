@@ -88,6 +88,17 @@ def test_a_new_network_is_nearly_the_identity(entry, num_dims):
     assert state["displacement"].abs().max() < 0.01
 
 
+@pytest.mark.parametrize("family", ["voxelmorph", "symnet", "fourier-net", "fourier-net-plus", "unet-control"])
+def test_a_new_network_looks_at_its_images(family):
+    """With weights that fade from layer to layer, biases alone would be left, and learning would begin much later."""
+    torch.manual_seed(0)
+    network = networks.build(family, num_dims=2, head_std=1e-3)
+    fixed, moving = images(2, size=64)
+    with torch.no_grad():
+        first, second = network(fixed, moving)["displacement"]
+    assert (first - second).std() > 0.3 * first.std()
+
+
 @every_family
 @both_dimensions
 def test_odd_sizes_pass_with_padding(entry, num_dims):

@@ -51,6 +51,13 @@ def test_nothing_is_changed_when_everything_is_off():
     assert all(torch.equal(a, b) for a, b in zip(given, changed, strict=True))
 
 
+def test_what_is_shared_moves_both_images_alike():
+    given = images()[0], images()[0]
+    changed, _ = Augmentation(shared=EVERYTHING.shared)(given, None, seeded())
+    assert torch.equal(*changed)
+    assert not torch.equal(changed[0], given[0])
+
+
 def test_labels_move_as_images_do():
     given = images()
     still = Augmentation(flips=EVERYTHING.flips, shared=EVERYTHING.shared, own=EVERYTHING.own, deformation_voxels=1.5)

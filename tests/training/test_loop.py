@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import small_cohort
 from pullback.networks import names
 from pullback.registration.card import Card
-from pullback.training.cache import Cache
+from pullback.training.cache import Cache, Entry
 from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.cohort import Cohort, PairOrder
 from pullback.training.results import evaluate_network, write_rows
@@ -64,6 +64,21 @@ def test_interrupted_and_resumed_gives_the_same_bits(cache: Cache, whole: Path, 
     assert figures[0] == figures[1]
 
 
+def test_half_precision_on_the_cpu_goes_on_bit_for_bit(cache: Cache, tmp_path: Path):
+    network = {"settings": {"encoder": [4, 4], "decoder": [4, 4, 4], "num_squarings": 3}}
+    recipe = small_cohort.recipe(optimisation={"precision": "bf16-mixed", "num_steps": 4}, network=network)
+    train(recipe, cache, tmp_path / "whole", device="cpu")
+
+    def interrupt(step: int, num_steps: int, figures: dict) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train(recipe, cache, tmp_path / "parts", device="cpu", on_step=interrupt).reason == STOPPED
+    assert train(recipe, cache, tmp_path / "parts", device="cpu", resume=True).reason == FINISHED
+    for file in (LAST, BEST, STATE):
+        assert same(tmp_path / "whole" / file, tmp_path / "parts" / file)
+
+
 def test_the_log_and_the_card(cache: Cache, whole: Path):
     found = rows(whole)
     assert [int(row["step"]) for row in found] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
@@ -78,6 +93,21 @@ def test_the_log_and_the_card(cache: Cache, whole: Path):
     assert not network.training
     assert Card.from_dict(json.loads(json.dumps(card.as_dict()))) == card
     assert oct((whole / BEST).stat().st_mode)[-3:] != "600"
+
+
+def test_scans_that_were_registered_share_the_reference_s_spacing(cache: Cache, tmp_path: Path):
+    def stretched(entry: Entry, by: float) -> Entry:
+        matrix = torch.tensor(entry.record["voxel_to_world"])
+        matrix[:3, :3] *= by
+        return replace(entry, record={**entry.record, "voxel_to_world": matrix.tolist()})
+
+    entries = tuple(stretched(entry, 1 + 0.1 * number) for number, entry in enumerate(cache.entries))
+    plan = {"alignment": "affine", "reference": cache.entries[1].scan}
+    registered = replace(cache, entries=entries, preprocessing={**cache.preprocessing, **plan})
+    recipe = small_cohort.recipe(preprocessing=plan, optimisation={"num_steps": 1})
+    train(recipe, registered, tmp_path, device="cpu")
+    card = load_network(tmp_path / LAST)[1]
+    assert (card.alignment, card.spacing_mm) == ("affine", (2.0, 2.0, 2.0))
 
 
 def test_it_learns(cache: Cache, tmp_path: Path):
@@ -137,6 +167,9 @@ def test_what_a_training_refuses(cache: Cache, whole: Path, tmp_path: Path):
     losses = [{"kind": "similarity", "fixed": "half_warped_fixed", "warped": "half_warped"}]
     with pytest.raises(ValueError, match="no 'inverse_half_displacement'"):
         train(small_cohort.recipe(losses=losses), cache, tmp_path / "b", device="cpu")
+    half = small_cohort.recipe(optimisation={"precision": "bf16-mixed"})
+    with pytest.raises(ValueError, match=r"shrinks \[16, 16, 16\] voxels by 16.*take '32-true'"):
+        train(half, cache, tmp_path / "half", device="cpu")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
             train(small_cohort.recipe(), cache, tmp_path / "c", device="cuda")
@@ -151,6 +184,7 @@ SPECIAL = {
         {"kind": "inverse"},
     ],
     "voxelmorph-probabilistic": [{"kind": "similarity", "measure": "mse"}, {"kind": "kl"}],
+    "fourier-net-plus-diff": [{"kind": "similarity", "measure": "mse"}, {"kind": "diffusion", "field": "velocities"}],
 }
 
 
@@ -160,6 +194,8 @@ def test_every_family_trains_without_touching_the_loop(cache: Cache, tmp_path: P
     settings = {"start_channels": 2}
     if family.startswith("voxelmorph"):
         settings = {"encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2, 2]}
+    if family == "fourier-net-plus-diff":
+        settings["num_stages"] = 2
     if family == "hsyn":
         settings = {"num_levels": 1, "encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2]}
     values = {**small_cohort.VALUES, "network": {"family": family, "settings": settings}, "losses": losses}

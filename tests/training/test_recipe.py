@@ -22,13 +22,21 @@ def test_what_a_recipe_says_of_itself_makes_it_again():
     }
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_reads(path: Path):
     recipe = read_recipe(path)
     assert recipe_of(recipe.as_dict()) == recipe
     axes = len(recipe.preprocessing.network_shape)
     network = build(recipe.network.family, num_dims=axes, **recipe.network.settings)
     assert all(n % network.multiple == 0 for n in recipe.preprocessing.network_shape)
+
+
+@pytest.mark.parametrize("budget", sorted((RECIPES / "budgets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_budget_fits_the_recipes_it_is_for(budget: Path):
+    study = budget.stem.removesuffix("cpu")
+    for path in RECIPES.glob(f"{study.rstrip('-')}*.yaml"):
+        plan = read_recipe(path, over=[budget]).optimisation
+        assert (plan.batch_size, plan.precision) == (1, "bf16-mixed")
 
 
 @pytest.mark.parametrize(
@@ -86,10 +94,19 @@ def test_a_base_and_changes(tmp_path: Path):
     assert [term.weight for term in recipe.losses] == [1.0, 2.0]
     with pytest.raises(ValueError, match="'num_steps' changes nothing"):
         read_recipe(tmp_path / "own.yaml", ["num_steps"])
-    with pytest.raises(ValueError, match="list of 2; it has no place '2'"):
-        read_recipe(tmp_path / "own.yaml", ["losses.2.weight=1"])
+    added = read_recipe(tmp_path / "own.yaml", ["losses.2.kind=diffusion", "losses.2.weight=3"]).losses
+    assert [(type(term).kind, term.weight) for term in added[1:]] == [("bending", 1.0), ("diffusion", 3.0)]
+    with pytest.raises(ValueError, match="list of 2; it has no place '3'"):
+        read_recipe(tmp_path / "own.yaml", ["losses.3.weight=1"])
     with pytest.raises(FileNotFoundError, match="no recipe"):
         read_recipe(tmp_path / "none.yaml")
+
+
+def test_what_is_laid_over_comes_before_changes(tmp_path: Path):
+    (tmp_path / "own.yaml").write_text("name: own\npreprocessing: {shape: [8, 8]}\noptimisation: {batch_size: 9}\n")
+    (tmp_path / "budget.yaml").write_text("optimisation: {num_steps: 5, learning_rate: 0.5}\n")
+    plan = read_recipe(tmp_path / "own.yaml", ["optimisation.num_steps=6"], [tmp_path / "budget.yaml"]).optimisation
+    assert (plan.batch_size, plan.num_steps, plan.learning_rate) == (9, 6, 0.5)
 
 
 def test_merging_replaces_lists_whole():

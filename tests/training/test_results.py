@@ -1,15 +1,20 @@
 """The figures of a study, of networks and of anything else."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from pullback.networks import affine
+import small_cohort
+from pullback.networks import affine, build, measure_cost
+from pullback.registration.card import Card
 from pullback.training.augmentation import RandomAffine, Simulation
 from pullback.training.cache import Cache
 from pullback.training.cohort import Batch, seed_of
 from pullback.training.recipe import PairPlan
 from pullback.training.results import cohort_for, evaluate_network, row_of
 from pullback.training.validation import SEED, carried_away, mean_scores, score_pairs
+from pullback.training.weights import save_network
 
 
 def nothing_moves(batch: Batch) -> Tensor:
@@ -58,3 +63,25 @@ def test_images_that_training_carries_away_are_carried_away_for_the_scores_too(c
 
     back = score_pairs(brings_back, cohort, pairs, (1, 2), simulation=away)
     assert abs(mean_scores(back)["dice"] - mean_scores(plain)["dice"]) < 0.05
+
+
+def test_a_network_s_row_tells_its_costs_and_its_training(cache: Cache, tmp_path: Path):
+    recipe = small_cohort.recipe()
+    torch.manual_seed(0)
+    network = build(recipe.network.family, **recipe.network.settings)
+    card = Card(
+        family=network.family,
+        settings=network.settings,
+        shape=(16, 16, 16),
+        spacing_mm=(2.0, 2.0, 2.0),
+        alignment="view",
+        recipe=recipe.as_dict(),
+        figures={"step": 4, "seconds": 1.5, "dice": 0.5},
+    )
+    save_network(tmp_path / "n.safetensors", network, card)
+    (row,) = evaluate_network(tmp_path / "n.safetensors", cache, part="validation", device="cpu")
+    cost = measure_cost(network, (16, 16, 16))
+    assert (row.parameters, row.multiply_adds) == (cost.parameters, cost.multiply_adds)
+    assert row.training == {"num_steps": 6, "batch_size": 2, "precision": "32-true", "step": 4, "seconds": 1.5}
+    (initial,) = evaluate_network(None, cache, part="validation", device="cpu")
+    assert (initial.multiply_adds, initial.training) == (0, {})

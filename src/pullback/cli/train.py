@@ -26,6 +26,9 @@ SHOWN = ("loss", "validation_dice", "validation_similarity", "best")
 
 def command(
     recipe: Annotated[Path, typer.Option(help="YAML file; see recipes/.")],
+    over: Annotated[
+        list[Path] | None, typer.Option("--with", help="YAML file laid over the recipe: recipes/budgets/; several.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder that the recipe's paths are relative to.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints and the log.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared scans. Default: in --out.")] = None,
@@ -48,7 +51,8 @@ def command(
     and last.safetensors (weights with a card, for register --model-file), last.state.safetensors (to go on with
     --resume) and log.csv.
     """
-    chosen = read_recipe(recipe, [*(changes or ()), *([] if seed is None else [f"seed={seed}"])])
+    last = [] if seed is None else [f"seed={seed}"]
+    chosen = read_recipe(recipe, [*(changes or ()), *last], over or ())
     if out is None and (cache is None or not prepare_only):
         raise ValueError("--out is needed: the folder for checkpoints and the log.")
     if results is not None:
@@ -63,7 +67,8 @@ def command(
     if trained.reason == STOPPED:
         return INTERRUPTED
     if results is not None:
-        words = " ".join(["pullback", "train", *sys.argv[1:]])
+        given = sys.argv[1:]
+        words = " ".join(["pullback", *([] if given[:1] == ["train"] else ["train"]), *given])
         rows = evaluate_network(_weights(trained), prepared, device=device)
         write_rows(results, chosen.name, [row.as_dict() | {"command": words} for row in rows])
     return 0

@@ -95,7 +95,7 @@ def symnet(
     num_squarings: int = 7,
     time: float = 0.5,
     outside: str = "edge",
-    head_std: float = 1e-5,
+    head_std: float = 1e-7,
 ) -> SYMNet:
     """SYMNet: symmetric, two velocities through a half-way space.
 

@@ -36,9 +36,7 @@ def place(
             mass of the foreground).
         orientation: Where the lattice's axes should point, such as ``LIA`` (default: nearest RAS).
     """
-    reorientation = closest_to(image.grid, orientation or "RAS"[: image.grid.num_dims])
-    grid = reorientation.apply_to_grid(image.grid)
-    grid = grid if grid.is_orthonormal(1e-4) else orthonormal_cover(grid)
+    grid = reordered(image.grid, orientation)
     spacing = grid.spacing_mm if spacing_mm is None else torch.tensor(list(spacing_mm), dtype=torch.float64)
     middle = grid.centre if centre == "view" else torch.from_numpy(geometry_of(prepare(image))[0][3 - grid.num_dims :])
     steps = spacing / grid.spacing_mm
@@ -47,6 +45,12 @@ def place(
     start = torch.where((steps - 1).abs() < SAME_SPACING, snapped, start)
     origin = grid.to_world(start[None])[0]
     return Grid.from_spacing(tuple(shape), spacing, origin=origin.tolist(), direction=grid.direction)
+
+
+def reordered(grid: Grid, orientation: str | None = None) -> Grid:
+    """A grid with its axes in another order (default: nearest RAS), upright where it was sheared."""
+    grid = closest_to(grid, orientation or "RAS"[: grid.num_dims]).apply_to_grid(grid)
+    return grid if grid.is_orthonormal(1e-4) else orthonormal_cover(grid)
 
 
 def resample_image(image: Image, grid: Grid) -> Image:

@@ -124,6 +124,9 @@ class Augmentation:
         """One displacement for each side, in voxels."""
         batch, num_dims, shape = len(image), image.ndim - 2, tuple(image.shape[2:])
         shared = self.shared.draw(batch, num_dims, generator)
+        if not self.own.is_on and not self.deformation_voxels:
+            both = affine_displacement(shared, shape)
+            return both, both
         fields = []
         for _ in range(2):
             own = self.own.draw(batch, num_dims, generator)

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from pullback.checks import check_device
 from pullback.networks import AbstractNetwork, build
-from pullback.registration.card import Card
+from pullback.registration.card import LINEAR, Card
+from pullback.registration.placement import reordered
 from pullback.training.cache import Cache, check_fits
 from pullback.training.checkpoint import BEST, LAST, STATE, Progress, load_state, save_state
 from pullback.training.cohort import Cohort, PairOrder, changed, seed_of
 from pullback.training.log import Log
+from pullback.training.preprocessing import source_grid_of
 from pullback.training.recipe import Recipe
 from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
 from pullback.training.state import TrainingState
@@ -35,6 +37,12 @@ OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called with the step, the number of steps and the figures that matter."""
 
 FINISHED, STALLED, STOPPED = "all its steps", "no new best", "stopped by a signal"
+
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Order of the weights in memory with which the CPU's convolutions in half precision are fastest."""
+FEWEST_VOXELS = 3
+"""Of the coarsest lattice. Torch 2.13 on the CPU reads memory that nothing has written where it derives a convolution
+over two voxels by its weights in half precision: the gradient differs from run to run and is now and then infinite."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,8 @@ class _Job:
         self.values = torch.tensor(self.labels, device=fabric.device, dtype=torch.int32)
         torch.manual_seed(seed_of(recipe.seed, 0))
         self.plain = build_network(recipe, self.cohort.num_channels)
+        if fabric.device.type == "cpu" and recipe.optimisation.precision == "bf16-mixed":
+            suit_half_precision(self.plain, self.cohort.shape)
         self.card = card_of(recipe, cache, self.plain, self.cohort)
         wrapped = torch.compile(self.plain) if recipe.optimisation.compile else self.plain
         self.network, self.optimiser = fabric.setup(wrapped, make_optimiser(recipe, self.plain, fabric.device))
@@ -316,6 +326,21 @@ def build_network(recipe: Recipe, num_channels: int) -> AbstractNetwork:
     return network
 
 
+def suit_half_precision(network: AbstractNetwork, shape: tuple[int, ...]) -> None:
+    """Lay the weights out as the CPU's convolutions in half precision want them.
+
+    Raises:
+        ValueError: If the coarsest lattice is so small that their gradients are not sound.
+    """
+    if min(shape) // network.multiple < FEWEST_VOXELS:
+        raise ValueError(
+            f"`optimisation.precision` is 'bf16-mixed', but '{network.family}' shrinks {list(shape)} voxels by "
+            f"{network.multiple}, and the CPU's half precision is not sound on fewer than {FEWEST_VOXELS} voxels; take "
+            "'32-true'."
+        )
+    network.to(memory_format=CHANNELS_LAST[network.num_dims])
+
+
 def make_optimiser(recipe: Recipe, network: AbstractNetwork, device: torch.device) -> torch.optim.Optimizer:
     """Adam, or AdamW with weight decay."""
     plan = recipe.optimisation
@@ -332,7 +357,7 @@ def make_optimiser(recipe: Recipe, network: AbstractNetwork, device: torch.devic
 def card_of(recipe: Recipe, cache: Cache, network: AbstractNetwork, cohort: Cohort) -> Card:
     """The card of a network before it has learned anything."""
     plan = recipe.preprocessing
-    spacing = plan.spacing_mm or _common_spacing(cohort)
+    spacing = plan.spacing_mm or _lattice_spacing(recipe, cache, cohort)
     if plan.slices is not None and len(spacing) == 3:
         spacing = tuple(s for axis, s in enumerate(spacing) if axis != plan.slices.axis)
     return Card(
@@ -352,6 +377,16 @@ def card_of(recipe: Recipe, cache: Cache, network: AbstractNetwork, cohort: Coho
 def _replaces_alignment(recipe: Recipe) -> bool:
     """Whether the network learns to do what the alignment did: whoever uses it has no aligned images."""
     return recipe.simulation is not None and recipe.simulation.makes == "moving"
+
+
+def _lattice_spacing(recipe: Recipe, cache: Cache, cohort: Cohort) -> tuple[float, ...]:
+    """The spacing of the lattice, where the recipe leaves it to the images: after a registration the reference's."""
+    plan = recipe.preprocessing
+    if plan.alignment not in LINEAR:
+        return _common_spacing(cohort)
+    name = plan.reference or cache.entries[0].scan
+    record = next(entry.record for entry in cache.entries if entry.scan == name)
+    return tuple(round(s, 6) for s in reordered(source_grid_of(record)).spacing_mm.tolist())
 
 
 def _common_spacing(cohort: Cohort) -> tuple[float, ...]:

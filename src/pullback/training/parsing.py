@@ -53,7 +53,8 @@ def plain(value: Any) -> Any:
 def merge(base: Any, over: Any, where: str = "recipe") -> Any:
     """`base` with the values of `over` in place of its own, mapping by mapping.
 
-    A list is replaced whole, or at the places that a mapping names by their numbers: ``{1: {"weight": 2}}``.
+    A list is replaced whole, or at the places that a mapping names by their numbers: ``{1: {"weight": 2}}``; the place
+    after the last adds to it.
 
     Raises:
         ValueError: If a list has no such place.
@@ -63,9 +64,10 @@ def merge(base: Any, over: Any, where: str = "recipe") -> Any:
     if isinstance(base, list) and isinstance(over, Mapping):
         merged = list(base)
         for key, value in over.items():
-            if not str(key).isdigit() or int(key) >= len(merged):
+            if not str(key).isdigit() or int(key) > len(merged):
                 raise ValueError(f"`{where}` is a list of {len(merged)}; it has no place '{key}', only 0 and up.")
-            merged[int(key)] = merge(merged[int(key)], value, f"{where}[{key}]")
+            old = merged[int(key)] if int(key) < len(merged) else None
+            merged[int(key) : int(key) + 1] = [merge(old, value, f"{where}[{key}]")]
         return merged
     return over
 

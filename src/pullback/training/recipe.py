@@ -355,18 +355,21 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     return parse(Recipe, values)
 
 
-def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: Path, changes: Sequence[str] = (), over: Sequence[Path] = ()) -> Recipe:
     """Read a recipe; ``base: other.yaml`` in it takes the rest from another file beside it.
 
     Args:
         path: A YAML file.
-        changes: Such as ``optimisation.num_steps=200``, as on the command line; values are YAML.
+        over: Files with parts of a recipe that are laid over it in their order, such as ``recipes/budgets/cpu.yaml``.
+        changes: Such as ``optimisation.num_steps=200``, as on the command line; values are YAML. They come last.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no recipe.
     """
     values = read_values(path)
+    for part in over:
+        values = merge(values, read_values(part))
     for change in changes:
         values = merge(values, _nested(change))
     return recipe_of(values)

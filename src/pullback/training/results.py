@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pullback.checks import check_device
-from pullback.networks import AbstractNetwork, num_parameters, run_padded
+from pullback.networks import AbstractNetwork, measure_cost, run_padded
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, check_fits, whole
 from pullback.training.cohort import LEAVING_OUT, Cohort
@@ -39,8 +39,10 @@ class Row:
         similarity: Correlation of fixed and warped, mean over pairs.
         seconds_per_pair: One pair at a time on the CPU; None where nothing is computed.
         parameters: Numbers that were learned.
+        multiply_adds: Of one pair on this lattice, as :func:`pullback.networks.measure_cost` counts them.
         num_pairs: How many pairs.
         settings: The family's, where they differ from its defaults.
+        training: Steps and seconds until these weights, and the step of the best ones; empty without a training.
         scores: Of each pair; not in the file.
     """
 
@@ -54,8 +56,10 @@ class Row:
     similarity: float
     seconds_per_pair: float | None
     parameters: int
+    multiply_adds: int
     num_pairs: int
     settings: Mapping[str, Any]
+    training: Mapping[str, Any]
     scores: tuple[PairScore, ...] = field(default=(), repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,8 +115,10 @@ def evaluate_network(
             supervision=recipe.supervision if recipe is not None else "none",
             seed=recipe.seed if recipe is not None else None,
             seconds=None if network is None else seconds_per_pair(network, cohort, pairs),
-            parameters=num_parameters(network) if network is not None else 0,
+            network=network,
+            shape=cohort.shape,
             settings=_settings(card, recipe),
+            training=training_of(card, recipe),
         )
     ]
 
@@ -129,10 +135,13 @@ def row_of(
     supervision: str = "none",
     seed: int | None = None,
     seconds: float | None = None,
-    parameters: int = 0,
+    network: AbstractNetwork | None = None,
+    shape: tuple[int, ...] = (),
     settings: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Row:
-    """The row of a method, from the scores of its pairs (with surfaces)."""
+    """The row of a method, from the scores of its pairs (with surfaces); of a network, its costs on `shape` too."""
+    cost = None if network is None else measure_cost(network, shape)
     means = mean_scores(scores)
     dice = [score.mean_dice for score in scores if score.dice]
     distances = [score.hd95 for score in scores if score.hd95 is not None]
@@ -146,9 +155,11 @@ def row_of(
         folds=round(means["percent_folds"], 5),
         similarity=round(means["similarity"], 4),
         seconds_per_pair=None if seconds is None else round(seconds, 4),
-        parameters=parameters,
+        parameters=0 if cost is None else cost.parameters,
+        multiply_adds=0 if cost is None else cost.multiply_adds,
         num_pairs=len(scores),
         settings=dict(settings or {}),
+        training=dict(training or {}),
         scores=tuple(scores),
     )
 
@@ -165,6 +176,15 @@ def _settings(card: Card | None, recipe: Recipe | None) -> Mapping[str, Any]:
     if recipe is not None:
         return recipe.network.settings
     return {} if card is None else card.settings
+
+
+def training_of(card: Card | None, recipe: Recipe | None) -> Mapping[str, Any]:
+    """How long it took; nothing is known of imported weights."""
+    if card is None or recipe is None:
+        return {}
+    plan = recipe.optimisation
+    kept = {name: card.figures[name] for name in ("step", "seconds") if name in card.figures}
+    return {"num_steps": plan.num_steps, "batch_size": plan.batch_size, "precision": plan.precision, **kept}
 
 
 def _check_lattice(card: Card, recipe: Recipe | None, cohort: Cohort) -> None:

@@ -1,0 +1,199 @@
+r"""Train the networks of a study one after another, for the same processor seconds each, and score them on test pairs.
+
+A step's cost is measured first and the number of steps is what fits the seconds; the learning rate falls to nothing by
+the last of them. A training that was stopped goes on where it was, and one that is done is not repeated: the whole may
+be stopped at any time and called again. Rows go to `results/<study>.json`.
+
+    python benchmarks/learning.py hippocampus --cache CACHE --out OUT --seconds 600 --seeds 0
+    python benchmarks/learning.py hippocampus --cache CACHE --out OUT --seconds 600 --only fourier-net unet-control
+    python benchmarks/learning.py slices-labelled --cache CACHE --out OUT --seconds 60 --supervision unsupervised
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from common import REPOSITORY
+from pullback.training.cache import open_cache
+from pullback.training.checkpoint import STATE
+from pullback.training.loop import train
+from pullback.training.recipe import Recipe, read_recipe
+
+RECIPES = REPOSITORY / "recipes"
+FIRST_COUNTED, LAST_COUNTED = 3, 9
+"""Steps between which the cost of one is measured."""
+SMALLEST_RUN = 50
+DICE_WEIGHT = "2"
+"""Beside a similarity of weight 1."""
+SUPERVISIONS = ("unsupervised", "semi-supervised")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of a study.
+
+    Attributes:
+        recipe: Its file's stem.
+        changes: To the recipe, as after ``--set``.
+    """
+
+    recipe: str
+    changes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Networks on the same scans.
+
+    Attributes:
+        budget: File in `recipes/budgets` that is laid over each recipe.
+        entries: By name.
+    """
+
+    budget: str
+    entries: Mapping[str, Entry]
+
+
+SMALL = {"network.settings.start_channels": "8"}
+STAGES = "network.settings.num_stages"
+HALF = {"network.settings.is_half_resolution": "true"}
+BY_DISPLACEMENT = {"network.settings.parametrisation": "displacement", "losses.1.field": "displacement"}
+BY_VELOCITY = {"losses.1.field": "velocity"}
+
+STUDIES = {
+    "hippocampus": Study(
+        "hippocampus-cpu",
+        {
+            "fourier-net": Entry("hippocampus-fourier-net", SMALL),
+            "fourier-net-diff": Entry("hippocampus-fourier-net-diff", SMALL),
+            "fourier-net-plus": Entry("hippocampus-fourier-net-plus"),
+            "fourier-net-plus-2": Entry("hippocampus-fourier-net-plus", {STAGES: "2"}),
+            "fourier-net-plus-diff": Entry("hippocampus-fourier-net-plus-diff"),
+            "unet-control": Entry("hippocampus-unet-control", SMALL),
+            "voxelmorph": Entry("hippocampus", HALF),
+            "voxelmorph-displacement": Entry("hippocampus", BY_DISPLACEMENT),
+            "voxelmorph-probabilistic": Entry("hippocampus-voxelmorph-probabilistic"),
+            "symnet": Entry("hippocampus-symnet"),
+        },
+    ),
+    "slices": Study(
+        "cpu",
+        {
+            "fourier-net": Entry("slices"),
+            "fourier-net-diff": Entry("slices", {"network.family": "fourier-net-diff", **BY_VELOCITY}),
+            "fourier-net-plus": Entry("slices", {"network.family": "fourier-net-plus"}),
+            "fourier-net-plus-2": Entry("slices", {"network.family": "fourier-net-plus", STAGES: "2"}),
+            "fourier-net-plus-4": Entry("slices", {"network.family": "fourier-net-plus", STAGES: "4"}),
+            "unet-control": Entry("slices", {"network.family": "unet-control"}),
+            "voxelmorph": Entry("slices", {"network.family": "voxelmorph", **BY_VELOCITY}),
+            "symnet": Entry("slices", {"network.family": "symnet", **BY_VELOCITY}),
+        },
+    ),
+}
+STUDIES["slices-labelled"] = Study(
+    "cpu", {name: Entry("slices-labelled", entry.changes) for name, entry in STUDIES["slices"].entries.items()}
+)
+
+
+def main() -> None:
+    """Train and score what is not there yet."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    study = STUDIES[options.study]
+    for seed in options.seeds:
+        for supervision in options.supervision:
+            for name in options.only or study.entries:
+                _run(study, name, supervision, seed, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--cache", type=Path, required=True, help="what `pullback train --prepare-only` filled")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all trainings")
+    parser.add_argument("--results", type=Path, help="json file of the study (default: results/<study>.json)")
+    parser.add_argument("--seconds", type=float, required=True, help="of the processor, for the steps of each training")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--supervision", nargs="*", choices=SUPERVISIONS, default=["unsupervised"])
+    parser.add_argument("--only", nargs="*", help="names of networks (default: all of the study)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a training (default 1)")
+    options = parser.parse_args()
+    for name in options.only or ():
+        if name not in STUDIES[options.study].entries:
+            parser.error(f"--only: '{name}' is none of {', '.join(STUDIES[options.study].entries)}")
+    options.results = options.results or REPOSITORY / "results" / f"{options.study}.json"
+    return options
+
+
+def _run(study: Study, name: str, supervision: str, seed: int, options: argparse.Namespace) -> None:
+    """One training and its row, unless they are there."""
+    folder = options.out / f"{name}-{supervision}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    plan, done = folder / "plan.json", folder / "done"
+    if done.exists():
+        return
+    recipe = RECIPES / f"{study.entries[name].recipe}.yaml"
+    over = RECIPES / "budgets" / f"{study.budget}.yaml"
+    if plan.exists():
+        changes = json.loads(plan.read_text())["changes"]
+    else:
+        changes = _changes(study, name, supervision, read_recipe(recipe))
+        cost = seconds_per_step(read_recipe(recipe, changes, [over]), options.cache)
+        changes.append(f"optimisation.num_steps={max(SMALLEST_RUN, round(options.seconds / cost))}")
+        plan.write_text(json.dumps({"changes": changes, "seconds_per_step": round(cost, 4)}))
+    words = ["train", "--recipe", recipe, "--with", over, *(word for one in changes for word in ("--set", one))]
+    words += ["--seed", seed, "--cache", options.cache, "--out", folder, "--results", options.results]
+    words += ["--device", "cpu", *(["--resume"] if (folder / STATE).exists() else [])]
+    print(f"{folder.name}: {changes[-1]}", flush=True)
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "NUMBA_NUM_THREADS": str(options.threads)}
+    _call([sys.executable, "-m", "pullback.cli.main", *map(str, words)], environment)
+    done.touch()
+
+
+def _call(words: list[str], environment: Mapping[str, str]) -> None:
+    """Run a command to its end; what asks this process to stop asks the command, which saves where it is."""
+    child = subprocess.Popen(words, env=environment)
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        status = child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if status:
+        raise SystemExit(status)
+
+
+def _changes(study: Study, name: str, supervision: str, recipe: Recipe) -> list[str]:
+    """What makes the entry of its recipe; labels steer by one more term at the end."""
+    changes = dict(study.entries[name].changes)
+    if supervision == "semi-supervised":
+        last = f"losses.{len(recipe.losses)}"
+        changes |= {f"{last}.kind": "dice", f"{last}.weight": DICE_WEIGHT}
+    return [f"{key}={value}" for key, value in changes.items()]
+
+
+def seconds_per_step(recipe: Recipe, cache: Path) -> float:
+    """Processor seconds of one step, a mean over a few; what else runs on the machine hardly counts."""
+    clock: dict[int, float] = {}
+
+    def tell(step: int, num_steps: int, figures: Mapping[str, float]) -> None:
+        clock[step] = time.process_time()
+        if step == LAST_COUNTED:
+            os.kill(os.getpid(), signal.SIGTERM)  # the loop's way to stop
+
+    with TemporaryDirectory(prefix="pullback-learning-") as folder:
+        train(recipe, open_cache(cache), Path(folder), device="cpu", on_step=tell)
+    return (clock[LAST_COUNTED] - clock[FIRST_COUNTED]) / (LAST_COUNTED - FIRST_COUNTED)
+
+
+if __name__ == "__main__":
+    main()
