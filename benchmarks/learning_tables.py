@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="default: all of results/")
     for path in parser.parse_args().files or sorted((REPOSITORY / "results").glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
+        if not found.get("rows") or not all("multiply_adds" in row for row in found["rows"]):
+            print(f"left out: {path} is no table of networks")
+            continue
         path.with_suffix(".md").write_text(table_of(found), encoding="utf-8")
         print(f"written: {path.with_suffix('.md')}")
 
