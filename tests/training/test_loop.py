@@ -196,6 +196,10 @@ def test_every_family_trains_without_touching_the_loop(cache: Cache, tmp_path: P
         settings = {"encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2, 2]}
     if family == "fourier-net-plus-diff":
         settings["num_stages"] = 2
+    if family.startswith("transmorph"):
+        settings = {"start_channels": 8}
+    if family == "vit-v-net":
+        settings |= {"num_stages": 3, "width": 12, "num_heads": 2, "depth": 2, "hidden": 12, "positions": [2, 2, 2]}
     if family == "hsyn":
         settings = {"num_levels": 1, "encoder": [2, 2, 2, 2], "decoder": [2, 2, 2, 2, 2, 2]}
     values = {**small_cohort.VALUES, "network": {"family": family, "settings": settings}, "losses": losses}

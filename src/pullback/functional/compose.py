@@ -123,6 +123,10 @@ def balance_inverse(displacement: Tensor, inverse: Tensor) -> Tensor:
     Args:
         displacement: u, ``(B, D, *shape)`` in voxels.
         inverse: v on the same lattice, from :func:`invert`.
+
+    Returns:
+        The new inverse, without a gradient.
     """
+    displacement, inverse = displacement.detach(), inverse.detach()
     taken = warp(compose(inverse, displacement), inverse)
     return torch.sub(inverse, taken, alpha=BALANCE, out=taken)

@@ -193,8 +193,8 @@ def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) ->
         The voxel matrix ``(D + 1, D + 1)`` float64, if the family gives one, and the displacement ``(1, D, *S)``.
     """
     state = _state_of(network, fixed, moving, device)
-    matrix = state["matrix"][0].to("cpu", torch.float64) if "matrix" in state else None
-    return matrix, state["displacement"].to("cpu", torch.float32)
+    matrix = state["matrix"][0].detach().to("cpu", torch.float64) if "matrix" in state else None
+    return matrix, state["displacement"].detach().to("cpu", torch.float32)
 
 
 def _state_of(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> State:
