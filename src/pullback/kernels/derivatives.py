@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.spans import spread
+
 F4 = np.float32
 U8 = np.uint64
 FAST = {"contract", "nsz"}
@@ -134,7 +136,8 @@ def relax(field, shear, volume, out):
     area, size = size_j * n, n + 2
     num_tiles = (size_j + LINES_PER_TASK - 1) // LINES_PER_TASK
     num_blocks = (size_i + PLANES_PER_TASK - 1) // PLANES_PER_TASK
-    for task in prange(num_blocks * num_tiles):
+    for turn in prange(num_blocks * num_tiles):
+        task = spread(turn, num_blocks * num_tiles)
         left, first_plane = task % num_tiles * LINES_PER_TASK, task // num_tiles * PLANES_PER_TASK
         right, num_planes = min(left + LINES_PER_TASK, size_j), min(PLANES_PER_TASK, size_i - first_plane)
         ring, is_filled = np.zeros(9 * 4 * size, F4), np.zeros((4, 3), np.bool_)

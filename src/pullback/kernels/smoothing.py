@@ -8,7 +8,7 @@ put them all in one set of the cache.
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.spans import clear, clear_outside, span_of, union_of, widen
+from pullback.kernels.spans import clear, clear_outside, span_of, spread, union_of, widen
 
 F4 = np.float32
 U8 = np.uint64
@@ -100,7 +100,8 @@ def convolve_first_axis(volumes, taps, out):
     while mask < 2 * radius + 1:
         mask *= 2
     mask -= 1
-    for task in prange(num * pieces):
+    for turn in prange(num * pieces):
+        task = spread(turn, num * pieces)
         first = task % pieces * PIECE
         base, n = task // pieces * size_i * area + first, min(PIECE, area - first)
         ring, line = np.empty((mask + 1) * PIECE, F4), np.empty(PIECE, F4)
@@ -133,7 +134,8 @@ def convolve_last_axes(volumes, taps_j, taps_k, out):
     num, size_i, size_j, n = volumes.shape
     source, target = volumes.reshape(-1), out.reshape(-1)
     radius_j, radius_k = len(taps_j) - 1, len(taps_k) - 1
-    for plane in prange(num * size_i):
+    for turn in prange(num * size_i):
+        plane = spread(turn, num * size_i)
         rows = np.empty(size_j * n, F4)
         padded = np.empty(n + 2 * radius_k, F4)
         lows, highs = np.empty(size_j, np.int64), np.empty(size_j, np.int64)

@@ -65,3 +65,19 @@ def spans_of_volume(volume, lows, highs):
         for j in range(size_j):
             low, high = span_of(flat, (i * size_j + j) * n, n)
             lows[i, j], highs[i, j] = low, high
+
+
+@njit(cache=True)
+def spread(task, num_tasks):
+    """Another order of tasks, in which those that each thread gets one after the other come from everywhere.
+
+    Threads share a range evenly, but work stands where the object is: neighbours would leave one thread with all of it.
+    """
+    step = max(1, int(0.618 * num_tasks))
+    a, b = num_tasks, step
+    while b != 0:
+        a, b = b, a % b
+        if b == 0 and a != 1:
+            step += 1
+            a, b = num_tasks, step
+    return task * step % num_tasks

@@ -12,10 +12,12 @@ as one long line.
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.spans import spread
+
 F4 = np.float32
 U8 = np.uint64
 FAST = {"contract", "nsz", "reassoc"}
-PLANES_PER_TASK, LINES_PER_TASK = 64, 48
+PLANES_PER_TASK, LINES_PER_TASK = 32, 48
 
 
 def num_tiles(size_j):
@@ -206,7 +208,8 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
     f, w, m, g = fixed.reshape(-1), warped.reshape(-1), weights.reshape(-1), gradient.reshape(-1)
     num_columns = values.shape[1]
     num_blocks = (size_i + PLANES_PER_TASK - 1) // PLANES_PER_TASK
-    for task in prange(num_columns * num_blocks):
+    for turn in prange(num_columns * num_blocks):
+        task = spread(turn, num_columns * num_blocks)
         tile = task % num_columns
         first, left = task // num_columns * PLANES_PER_TASK, tile * LINES_PER_TASK
         last, right = min(first + PLANES_PER_TASK, size_i), min(left + LINES_PER_TASK, size_j)
