@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from pullback.registration.linear import Comparison, Frame, optimise
 from pullback.registration.volume import Volume
@@ -82,9 +83,8 @@ def margin_of(own: Candidate, candidates: Sequence[Candidate]) -> float:
 
 def geometry_of(volume: Volume) -> tuple[np.ndarray, np.ndarray, float]:
     """Centre of mass of the foreground, principal axes (right-handed columns, shortest first), half length, in mm."""
-    points = volume.grid.to_world(torch.nonzero(volume.foreground).to(torch.float64)).numpy()
-    centre = points.mean(axis=0)
-    values, axes = np.linalg.eigh(np.cov((points - centre).T))
+    centre, covariance = _moments(volume.foreground, volume.grid.voxel_to_world.numpy())
+    values, axes = np.linalg.eigh(covariance)
     if volume.is_flat:
         along = int(np.argmax(np.abs(axes[0])))
         order = [along, *(n for n in range(3) if n != along)]
@@ -93,6 +93,22 @@ def geometry_of(volume: Volume) -> tuple[np.ndarray, np.ndarray, float]:
     if np.linalg.det(axes) < 0:
         axes[:, -1] *= -1
     return centre, axes, float(np.sqrt(5.0 * values.max()))
+
+
+def _moments(foreground: Tensor, voxel_to_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the world positions of a mask's voxels, from whole numbers and so exact to rounding."""
+    marks = foreground.view(torch.uint8)
+    planes = {(a, b): marks.sum(dim=3 - a - b, dtype=torch.int32).long().numpy() for a, b in ((0, 1), (0, 2), (1, 2))}
+    lines = [planes[0, 1].sum(axis=1), planes[0, 1].sum(axis=0), planes[0, 2].sum(axis=0)]
+    count = lines[0].sum()
+    first = np.array([line @ np.arange(len(line)) for line in lines])
+    second = np.diag([line @ np.arange(len(line)) ** 2 for line in lines])
+    for (a, b), plane in planes.items():
+        second[a, b] = second[b, a] = np.arange(plane.shape[0]) @ plane @ np.arange(plane.shape[1])
+    mean = first / count
+    covariance = (second - np.outer(first, mean)) / max(count - 1, 1)
+    directions = voxel_to_world[:3, :3]
+    return directions @ mean + voxel_to_world[:3, 3], directions @ covariance @ directions.T
 
 
 def initialise(
