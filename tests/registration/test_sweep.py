@@ -9,11 +9,14 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import phantoms
+from examples import smooth_noise
 from pullback.data import Image
 from pullback.registration import sweep
+from pullback.registration.choice import structure_distance
 from pullback.registration.initialisation import Candidate, Initialisation, comparison_at, geometry_of
 from pullback.registration.volume import Volume, prepare
 from pullback.similarity import AbstractSimilarity
+from pullback.space import Grid
 from pullback.transforms import Affine
 
 SPACING_MM = 7.0
@@ -110,3 +113,31 @@ def initialisation(margin: float, degrees: float) -> Initialisation:
 def test_two_searches_agree_only_if_both_put_the_pose_first(margins, degrees, agree):
     one, other = initialisation(margins[0], 0), initialisation(margins[1], degrees)
     assert phantoms.ALIGNMENT._agree(one, other) == agree
+
+
+def test_what_the_first_search_found_stays_if_it_fits_best():
+    fixed = prepare(phantoms.head())
+    known = Candidate("known", np.eye(4), 2.0)
+    with mock.patch.multiple(sweep, NUM_TURNS=12, NUM_IMPROVED=3, NUM_DETAILED=1):
+        found = sweep.search_thoroughly(fixed, fixed, (known,), kind="rigid", clear_margin=0.15)
+    assert found.chosen is known
+
+
+def test_structure_is_blind_to_contrast_and_sees_a_wrong_pose():
+    head = phantoms.head()
+    volumes = [prepare(image) for image in (head, Image(head.tensor.max() - head.tensor, head.grid))]
+    turned = Affine.from_parts(rotation=np.radians([0.0, 0.0, 40.0])).matrix.numpy()
+    here, there = (structure_distance(*volumes, matrix) for matrix in (np.eye(4), turned))
+    assert here < 0.01 < phantoms.ALIGNMENT.ALIKE < there
+    assert structure_distance(*volumes, np.diag([1, 1, 1, 1.0]) + 1e4 * np.eye(4, k=3)) == np.inf
+
+
+@pytest.mark.parametrize(("second", "similarity"), [(1, "lncc"), (2, "mind")])
+def test_without_outlines_alike_structure_needs_no_clear_margin(second: int, similarity: str):
+    """Noise repeated every half turn: no pose is clear, but one image is not two contrasts."""
+    fixed, moving = (
+        Image(smooth_noise(1, 44, 48, sigma=3.0, seed=seed) + 2, Grid.from_spacing((44, 48), 2.0))
+        for seed in (1, second)
+    )
+    fixed, moving = (Image(i.tensor + i.tensor.flip(1, 2), i.grid) for i in (fixed, moving))
+    assert phantoms.register(fixed, moving, model="rigid").result.similarity.name == similarity

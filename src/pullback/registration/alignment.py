@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from pullback.registration.choice import ACROSS_CONTRASTS, SAME_CONTRAST, Choice, build, correlation_inside, weigh
+from pullback.registration.choice import (
+    ACROSS_CONTRASTS,
+    SAME_CONTRAST,
+    Choice,
+    build,
+    correlation_inside,
+    structure_distance,
+    weigh,
+)
 from pullback.registration.evidence import margin_over_rivals
 from pullback.registration.first_start import doubts_about, narrowed
 from pullback.registration.initialisation import (
@@ -42,6 +50,10 @@ from `CERTAIN_CORRELATION` on)."""
 CERTAIN_CORRELATION = 0.8
 """Correlation from which a pose is believed although others fit nearly as well. Wrong poses of two contrasts reach
 0.76 (``docs/accuracy.md``)."""
+ALIKE = 0.065
+"""Distance of local structures at `COARSE_OBJECT_VOXELS` below which two images show the same thing in one contrast,
+whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
+(``docs/accuracy.md``)."""
 RESTRAINT = 0.15
 """Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
 
@@ -114,7 +126,8 @@ def _compete(
             work.fixed, work.moving, found.candidates, kind=_kind(plan), clear_margin=CLEAR_MARGIN
         )
         correlation = _correlation(work, found)
-    if wanted is None and (correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN):
+    is_doubtful = correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN
+    if wanted is None and is_doubtful and not _is_alike(work, found, correlation):
         other = _search(work, _build(work, "mi", ""), given)
         agree = correlation >= SURE_CORRELATION and _agree(found, other)
         is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
@@ -137,6 +150,13 @@ def _is_sure(correlation: float, margin: float) -> bool:
     if correlation >= CERTAIN_CORRELATION:
         return margin >= CLEAR_MARGIN
     return correlation >= SURE_CORRELATION and margin >= SURE_MARGIN
+
+
+def _is_alike(work: Work, found: Initialisation, correlation: float) -> bool:
+    """Whether local structures agree so well that objects without outlines are of one contrast and in place."""
+    if not _may_hold(work) or correlation < SAME_CONTRAST:
+        return False
+    return structure_distance(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix) < ALIKE
 
 
 def _agree(one: Initialisation, other: Initialisation) -> bool:

@@ -48,8 +48,19 @@ def _range(volume: Volume) -> tuple[float, float]:
 
 
 def correlation_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:
-    """Pearson's correlation of intensities where both foregrounds are, under a world matrix."""
-    comparison = Comparison(fixed, moving, NCC(), ignores_view=True)
+    """Pearson's correlation of intensities where both foregrounds are, under a world matrix; 0 where none are."""
+    return _value_inside(fixed, moving, matrix, NCC(), 0.0)
+
+
+def structure_distance(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:
+    """How far local structures differ where both foregrounds are: minus :class:`MIND`, blind to contrast."""
+    return -_value_inside(fixed, moving, matrix, MIND(), -np.inf)
+
+
+def _value_inside(
+    fixed: Volume, moving: Volume, matrix: np.ndarray, similarity: AbstractSimilarity, empty: float
+) -> float:
+    comparison = Comparison(fixed, moving, similarity, ignores_view=True)
     warped, weights = comparison.warp(matrix)
     voxel_map = moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy()
     still = torch.zeros(1, 3, *fixed.grid.shape)
@@ -57,8 +68,8 @@ def correlation_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> flo
     inside = (seen > 0.5).to(torch.float32) * fixed.foreground
     inside = inside if weights is None else inside * weights
     if float(inside.sum()) < 8:
-        return 0.0
-    return float(NCC().value_and_gradient(fixed.tensor, warped, inside)[0][0])
+        return empty
+    return float(similarity.value_and_gradient(fixed.tensor, warped, inside)[0][0])
 
 
 def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:

@@ -171,7 +171,7 @@ def best_in_detail(
     chosen = [refine(c, comparison, centre, radius, kind, fixed.is_flat) for c in chosen]
     if not ignores_view:
         chosen = [replace(c, score=comparison.value_inside(c.matrix)) for c in chosen]
-    return Initialisation(*_pick(chosen, clear_margin))
+    return Initialisation(*pick(chosen, clear_margin))
 
 
 def middles(fixed: Volume, moving: Volume) -> Candidate:
@@ -181,7 +181,7 @@ def middles(fixed: Volume, moving: Volume) -> Candidate:
     return Candidate(MIDDLES, matrix)
 
 
-def _pick(refined: list[Candidate], clear_margin: float) -> tuple[Candidate, tuple[Candidate, ...]]:
+def pick(refined: Sequence[Candidate], clear_margin: float) -> tuple[Candidate, tuple[Candidate, ...]]:
     """The best candidate, and all, best first; in doubt the best of those that agree with the headers' orientation."""
     ordered = sorted(refined, key=lambda c: -c.score)
     best = ordered[0]

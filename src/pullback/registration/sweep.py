@@ -24,6 +24,7 @@ from pullback.registration.initialisation import (
     evenly_spread_rotations,
     factors_for,
     geometry_of,
+    pick,
     refine,
 )
 from pullback.registration.volume import Volume
@@ -50,7 +51,7 @@ def search_thoroughly(
 
     Args:
         fixed, moving: Volumes at full resolution.
-        known: Candidates of the first search.
+        known: Candidates of the first search, by local correlation; one that fits best of all stays.
         kind: The kind of map of the last refinement.
         clear_margin: As in :func:`initialise`.
     """
@@ -64,7 +65,8 @@ def search_thoroughly(
     found = [refine(c, comparison, centre, radius, coarse_kind, fixed.is_flat, NUM_STEPS) for c in found]
     found = [replace(c, score=comparison.value_inside(c.matrix)) for c in (*known, *found)]
     found.sort(key=lambda c: -c.score)
-    return best_in_detail(fixed, moving, found, NUM_DETAILED, kind=kind, clear_margin=clear_margin)
+    again = best_in_detail(fixed, moving, found, NUM_DETAILED, kind=kind, clear_margin=clear_margin)
+    return Initialisation(*pick([*known, *again.candidates], clear_margin))
 
 
 def sweep(fixed: Volume, moving: Volume, turns: np.ndarray, spacing_mm: float) -> list[Candidate]:
