@@ -153,8 +153,11 @@ def _is_sure(correlation: float, margin: float) -> bool:
 
 
 def _is_alike(work: Work, found: Initialisation, correlation: float) -> bool:
-    """Whether local structures agree so well that objects without outlines are of one contrast and in place."""
-    if not _may_hold(work) or correlation < SAME_CONTRAST:
+    """Whether local structures agree so well that objects without outlines are of one contrast and in place.
+
+    Of volumes alone: slices have a third of the neighbours to compare, and unrelated ones come as near.
+    """
+    if work.fixed.is_flat or not _may_hold(work) or correlation < SAME_CONTRAST:
         return False
     return structure_distance(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix) < ALIKE
 
