@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common import sign
 from jobs import Job
 from pullback.data import Image, Pair
 from pullback.io import write_image
@@ -83,6 +84,7 @@ def main() -> None:
         print(f"{row.method}: {row.num_pairs} pairs, Dice {row.dice}, HD95 {row.hd95} mm, {row.seconds_per_pair} s")
         command = " ".join(["python", "benchmarks/classical_rows.py", *sys.argv[1:]])
         write_rows(options.results, recipe.name, [row.as_dict() | {"command": command, "threads": options.threads}])
+        sign(options.results, command)
 
 
 def _options() -> argparse.Namespace:

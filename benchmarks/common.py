@@ -102,6 +102,15 @@ def commit() -> dict[str, Any]:
     return {"hash": _git("rev-parse", "HEAD") or "unknown", "source": source, "dirty": bool(changed)}
 
 
+def sign(path: Path, *words: str) -> None:
+    """Add machine and commit to those rows of a study of networks whose command holds all of some words."""
+    study = json.loads(path.read_text(encoding="utf-8"))
+    for row in study["rows"]:
+        if all(word in row.get("command", "") for word in words):
+            row |= {"machine": machine(), "commit": commit()}
+    path.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
+
+
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     return done.stdout.strip()

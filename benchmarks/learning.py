@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from common import REPOSITORY
+from common import REPOSITORY, sign
 from pullback.training.cache import open_cache
 from pullback.training.checkpoint import STATE
 from pullback.training.loop import train
@@ -157,6 +157,7 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
     print(f"{folder.name}: {changes[-1]}", flush=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "NUMBA_NUM_THREADS": str(options.threads)}
     _call([sys.executable, "-m", "pullback.cli.main", *map(str, words)], environment)
+    sign(options.results, f"--out {folder} ")
     done.touch()
 
 
