@@ -51,8 +51,9 @@ def test_where_no_pose_is_clear_the_map_is_held_in_the_middle_and_doubted():
         )
         for seed, shape in ((1, (44, 48)), (2, (50, 46)))
     )
-    found = phantoms.register(fixed, moving, model="rigid")
+    found = phantoms.register(fixed, moving)
     assert found.result.similarity.name == "mind"
+    assert found.result.field is None
     assert "clear pose" in found.result.similarity.why
     assert found.verdict.value == "doubtful"
     assert "held" in found.verdict.reasons[0]

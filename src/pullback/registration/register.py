@@ -78,12 +78,12 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
         if answer.matrix is not matrix:
             matrix = answer.matrix
             linear = Affine(matrix[1:, 1:] if fixed.is_flat else matrix)
-    if plan.deformable is not None:
+    if deforms := plan.deformable is not None and not choice.restraint:  # from a pose that nothing vouches for it harms
         with work.stage("deformable"):
             deformation = _run_deformable(work, choice, matrix, deformation)
     if deformation is not None:
         with work.stage("inverse"):
-            field_ = _as_field(deformation, fixed.is_flat, is_free=plan.deformable is not None)
+            field_ = _as_field(deformation, fixed.is_flat, is_free=deforms)
             inverse_field = field_.inverse()
     forward = linear if field_ is None else chain(linear, field_)
     backward = linear.inverse() if inverse_field is None else chain(inverse_field, linear.inverse())

@@ -101,7 +101,10 @@ def _failures(e: Evidence) -> Iterator[str]:
 
 def _doubts(e: Evidence) -> Iterator[str]:
     if e.is_held:
-        yield "no pose is clear, so the map was held near the one with the middles of the fields of view together"
+        yield (
+            "no pose is clear, so the map was held near the one with the middles of the fields of view together, and "
+            "nothing was deformed"
+        )
     if 0 <= e.margin < PLAUSIBLE_MARGIN:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
     if HOPELESS_MARGIN <= e.margin < 0:
