@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pullback.io.atomic import replacing
-from pullback.io.formats import AbstractFormat, Written, grid_for, matrix_for
+from pullback.io.formats import AbstractFormat, Written, affine_from, grid_for, matrix_for
 from pullback.io.itk import swap_lps_matrix
 from pullback.io.text_matrix import read_rows
 from pullback.space import Grid, closest_to_ras
@@ -54,10 +54,7 @@ class AFNIFormat(AbstractFormat):
         fixed, moving = _solids(fixed, moving, path)
         matrix = torch.eye(4, dtype=torch.float64)
         matrix[:3] = torch.tensor(rows, dtype=torch.float64).reshape(3, 4)
-        try:
-            return Affine(_to_true(moving) @ swap_lps_matrix(matrix) @ torch.linalg.inv(_to_true(fixed)))
-        except ValueError as error:
-            raise ValueError(f"'{path}' holds a matrix that is no transform: {error}") from error
+        return affine_from(_to_true(moving) @ swap_lps_matrix(matrix) @ torch.linalg.inv(_to_true(fixed)), path)
 
     def write(
         self, path: Path, transform: AbstractTransform, fixed: Grid | None, moving: Grid | None, kind: str | None = None

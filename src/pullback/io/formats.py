@@ -6,9 +6,10 @@ world, RAS+ mm, and back; frames, units, order and direction of the tool stay in
 is refused with the reason; what a file does not say is asked for, never guessed.
 """
 
+import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from pullback.checks import check_choice
 from pullback.space import Grid
-from pullback.transforms import AbstractLinear, AbstractTransform, Chain, DisplacementField, StationaryVelocity
+from pullback.transforms import AbstractLinear, AbstractTransform, Affine, Chain, DisplacementField, StationaryVelocity
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,36 @@ class AbstractFormat(ABC):
         if kind is not None and not self.kinds:
             raise ValueError(f"`kind` is '{kind}', but the format {self.name} has no kinds; the suffix says it all.")
         return None if kind is None else check_choice("kind", kind, tuple(self.kinds))
+
+
+@contextlib.contextmanager
+def damaged(path: Path, kind: str, trouble: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn whatever a reader raises for a damaged file into one ValueError that names it.
+
+    Args:
+        path: The file.
+        kind: What it may not be at all, such as "X5 file".
+        trouble: What the reader raises.
+    """
+    try:
+        yield
+    except (PermissionError, IsADirectoryError):
+        raise
+    except trouble as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise ValueError(f"'{path}' is truncated or corrupt, or no {kind}: {reason}.") from error
+
+
+def affine_from(matrix: Tensor, where: str | Path) -> Affine:
+    """The affine map of a matrix that a file holds.
+
+    Raises:
+        ValueError: If it is singular, not finite or not homogeneous; the message names the file.
+    """
+    try:
+        return Affine(matrix)
+    except ValueError as error:
+        raise ValueError(f"'{where}' holds a matrix that is no transform: {error}") from error
 
 
 def flatten(transform: AbstractTransform) -> list[AbstractTransform]:

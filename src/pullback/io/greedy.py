@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pullback.io import nifti, warps
 from pullback.io.atomic import suffix_of
-from pullback.io.formats import AbstractFormat, Written, field_for, matrix_for
+from pullback.io.formats import AbstractFormat, Written, affine_from, field_for, matrix_for
 from pullback.io.text_matrix import matrix_from, read_matrix, write_matrix
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, DisplacementField
@@ -42,10 +42,7 @@ class GreedyFormat(AbstractFormat):
         """Read a matrix or a warp; the grids are not needed."""
         if suffix_of(path) in (*nifti.READABLE, *warps.READABLE):
             return warps.read(path)
-        try:
-            return Affine(matrix_from(path, "greedy", SIZES))
-        except ValueError as error:
-            raise ValueError(f"'{path}' holds a matrix that is no transform: {error}") from error
+        return affine_from(matrix_from(path, "greedy", SIZES), path)
 
     def write(
         self, path: Path, transform: AbstractTransform, fixed: Grid | None, moving: Grid | None, kind: str | None = None

@@ -19,7 +19,7 @@ import SimpleITK
 import torch
 from torch import Tensor
 
-from pullback.io.formats import flatten, in_words, matrix_of
+from pullback.io.formats import affine_from, flatten, in_words, matrix_of
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, BSpline, Chain, DisplacementField
 
@@ -187,17 +187,10 @@ def _transform_of(record: Record, where: str) -> Affine | BSpline | Displacement
     if record.name == SPLINE_KIND:
         return _spline_of(record, num_dims, where)
     if record.name not in AFFINE_KINDS:
-        return _affine(_matrix_by_simpleitk(record, num_dims, where), where)
+        return affine_from(_matrix_by_simpleitk(record, num_dims, where), where)
     _check_lengths(record, num_dims, num_dims * (num_dims + 1), where)
     linear, translation = np.split(record.parameters.astype(np.float64), [num_dims * num_dims])
-    return _affine(_matrix_from_itk(linear.reshape(num_dims, num_dims), record.fixed, translation), where)
-
-
-def _affine(matrix: Tensor, where: str) -> Affine:
-    try:
-        return Affine(matrix)
-    except ValueError as error:
-        raise ValueError(f"'{where}' holds a matrix that is no transform: {error}") from error
+    return affine_from(_matrix_from_itk(linear.reshape(num_dims, num_dims), record.fixed, translation), where)
 
 
 def _matrix_from_itk(linear: np.ndarray, centre: np.ndarray, translation: np.ndarray) -> Tensor:

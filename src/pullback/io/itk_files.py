@@ -1,9 +1,8 @@
 """ITK's transform files, HDF5, text and MATLAB level 4, as lists of records in ITK's order (outermost first)."""
 
-import contextlib
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -13,6 +12,7 @@ import SimpleITK
 from scipy.io.matlab import MatReadError
 
 from pullback.io.atomic import replacing
+from pullback.io.formats import damaged
 from pullback.io.itk import Record
 
 COMPOSITE = "CompositeTransform"
@@ -20,20 +20,8 @@ GROUP = "TransformGroup"
 TEXT_HEADER = "#Insight Transform File V1.0"
 SPELLINGS = ("Transform", "Tranform")
 """ITK before 5 misspelled the names of its parameters."""
-
+KIND = "ITK transform"
 TROUBLE = (MatReadError, OSError, KeyError, IndexError, TypeError, ValueError, EOFError, struct.error, MemoryError)
-
-
-@contextlib.contextmanager
-def damaged(path: Path) -> Iterator[None]:
-    """Turn whatever a reader raises for a damaged file into one ValueError that names it."""
-    try:
-        yield
-    except (PermissionError, IsADirectoryError):
-        raise
-    except TROUBLE as error:
-        reason = " ".join(str(error).split()).removesuffix(".")
-        raise ValueError(f"'{path}' is truncated or corrupt, or no ITK transform: {reason}.") from error
 
 
 def read_hdf5(path: Path) -> list[Record]:
@@ -42,7 +30,7 @@ def read_hdf5(path: Path) -> list[Record]:
     Raises:
         ValueError: If the file is damaged.
     """
-    with damaged(path), h5py.File(path, "r") as file:
+    with damaged(path, KIND, TROUBLE), h5py.File(path, "r") as file:
         groups = sorted(file[GROUP].items(), key=lambda item: int(item[0]))
         records = [_record_from_hdf5(group) for _, group in groups]
     return _without_composite(records, path)
@@ -70,7 +58,7 @@ def read_text(path: Path) -> list[Record]:
     Raises:
         ValueError: If the file is not of that kind, or holds several transforms without saying their order.
     """
-    with damaged(path):
+    with damaged(path, KIND, TROUBLE):
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         if not lines or not lines[0].startswith("#Insight Transform File"):
             raise ValueError(f"its first line is not '{TEXT_HEADER}'")
@@ -104,7 +92,7 @@ def read_matlab(path: Path) -> list[Record]:
             f"'{path}' is a text matrix, as FSL and greedy write, but an ITK MATLAB file is needed; convert it "
             "first, for instance with c3d_affine_tool -oitk."
         )
-    with damaged(path):
+    with damaged(path, KIND, TROUBLE):
         contents = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
         fixed = contents.pop("fixed").ravel()
         ((kind, parameters),) = contents.items()

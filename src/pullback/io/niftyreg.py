@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pullback.io import nifti, nifti_vectors
 from pullback.io.atomic import suffix_of
-from pullback.io.formats import AbstractFormat, Written, field_for, grid_for, in_words, matrix_for
+from pullback.io.formats import AbstractFormat, Written, affine_from, field_for, grid_for, in_words, matrix_for
 from pullback.io.nifti_vectors import Intent, components_last, intent_of, numbers_of, to_tensor
 from pullback.io.text_matrix import matrix_from, read_matrix, write_matrix
 from pullback.space import Grid
@@ -136,10 +136,7 @@ def _affine(matrix: Tensor, fixed: Grid | None, path: Path) -> Affine:
         if not torch.allclose(_embedded(flat), matrix, atol=1e-5):
             raise ValueError(f"'{path}' moves points along z, but the fixed image is 2-D.")
         matrix = flat
-    try:
-        return Affine(matrix)
-    except ValueError as error:
-        raise ValueError(f"'{path}' holds a matrix that is no transform: {error}") from error
+    return affine_from(matrix, path)
 
 
 def _embedded(matrix: Tensor) -> Tensor:

@@ -5,9 +5,7 @@ chains in ``TransformChain``: node numbers with slashes between them, of which t
 lattice's matrix as ``AdditionalParameters``; it is cubic.
 """
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -15,7 +13,7 @@ import numpy as np
 import torch
 
 from pullback.io.atomic import replacing
-from pullback.io.formats import AbstractFormat, Written, flatten, in_words, matrix_of
+from pullback.io.formats import AbstractFormat, Written, damaged, flatten, in_words, matrix_of
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, BSpline, Chain, DisplacementField
 from pullback.version import __version__
@@ -43,7 +41,7 @@ class X5Format(AbstractFormat):
 
     def read(self, path: Path, fixed: Grid | None, moving: Grid | None) -> AbstractTransform:
         """Read the only transform, or the only chain; the grids are not needed."""
-        with _damaged(path), h5py.File(path, "r") as file:
+        with damaged(path, "X5 file", TROUBLE), h5py.File(path, "r") as file:
             if file.attrs["Format"] not in ("X5", b"X5") or int(file.attrs["Version"]) != VERSION:
                 raise ValueError(f"it is no X5 of version {VERSION}")
             parts = [_read_node(file[NODES][number]) for number in _order(file)]
@@ -134,18 +132,6 @@ def _read_node(group: h5py.Group) -> AbstractTransform:
     if group.attrs["Representation"] == "deformations":  # absolute positions
         vectors = vectors - grid.centres().movedim(-1, 0).to(vectors)
     return DisplacementField(vectors, grid)
-
-
-@contextlib.contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    """Turn whatever is raised for a damaged file into one ValueError that names it."""
-    try:
-        yield
-    except (PermissionError, IsADirectoryError):
-        raise
-    except TROUBLE as error:
-        reason = " ".join(str(error).split()).removesuffix(".")
-        raise ValueError(f"'{path}' is truncated or corrupt, or no X5 file: {reason}.") from error
 
 
 FORMAT = X5Format()
