@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pullback.checks import as_points, check_choice, check_positive
+from pullback.checks import as_points, check_at_least, check_choice, check_positive
 
 
 @pytest.mark.parametrize("points", [[[1, 2]], np.array([[1, 2]], dtype=np.int16), torch.tensor([[1.0, 2.0]])])
@@ -29,3 +29,10 @@ def test_only_finite_numbers_above_zero_are_positive(value):
     assert check_positive("sigma_mm", 0.5) == 0.5
     with pytest.raises(ValueError, match="`sigma_mm`"):
         check_positive("sigma_mm", value)
+
+
+@pytest.mark.parametrize("value", [0, 0.999, float("nan"), float("inf")])
+def test_a_least_number_is_itself_enough(value):
+    assert check_at_least("num_stages", 1, 1) == 1
+    with pytest.raises(ValueError, match=r"`num_stages` is .* of 1 or more"):
+        check_at_least("num_stages", value, 1)

@@ -62,3 +62,14 @@ def check_positive(name: str, value: float) -> float:
     if not np.isfinite(value) or value <= 0:
         raise ValueError(f"`{name}` is {value}, but a finite number above zero is needed.")
     return value
+
+
+def check_at_least(name: str, value: float, least: float) -> float:
+    """Return `value` if it is finite and not below `least`.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not np.isfinite(value) or value < least:
+        raise ValueError(f"`{name}` is {value}, but a finite number of {least} or more is needed.")
+    return value

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.checks import check_choice, check_positive
+from pullback.checks import check_at_least, check_choice, check_positive
 from pullback.data import Points
 from pullback.landmarks.closed_form import LINEAR_CLASSES, is_degenerate, matrices_of, num_needed
 from pullback.landmarks.consensus import agreeing
@@ -158,8 +157,7 @@ def _check(
         )
     if smoothing and model != "tps":
         raise ValueError(f"`smoothing` is {smoothing}, but the model '{model}' has nothing to smooth; leave it out.")
-    if not np.isfinite(smoothing) or smoothing < 0:
-        raise ValueError(f"`smoothing` is {smoothing}, but a finite number of 0 or more is needed.")
+    check_at_least("smoothing", smoothing, 0)
     if tolerance_mm is not None and not robust:
         raise ValueError(f"`tolerance_mm` is {tolerance_mm}, but outliers are not looked for; set `robust` too.")
     if tolerance_mm is not None:

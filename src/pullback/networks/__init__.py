@@ -1,6 +1,6 @@
 """Networks that register: one paper, one file, all under one contract."""
 
-from pullback.networks import (
+from pullback.networks import (  # noqa: F401 (importing a file registers its families)
     airnet,
     c2fvit,
     conditional_lapirn,
@@ -29,30 +29,8 @@ from pullback.networks.patch_descriptor import PatchDescriptor
 from pullback.networks.registry import Family, build, family, find, names
 from pullback.networks.voxelmorph_probabilistic import graph_laplacian_kl
 
-ZOO = (
-    airnet,
-    c2fvit,
-    conditional_lapirn,
-    cyclemorph,
-    fourier_net,
-    fourier_net_plus,
-    hsyn,
-    im2grid,
-    lapirn,
-    modet,
-    nice_trans,
-    symnet,
-    transmorph,
-    unet_control,
-    vit_v_net,
-    voxelmorph,
-    voxelmorph_probabilistic,
-)
-"""The files whose import registers the families."""
-
 __all__ = [
     "STATE_NAMES",
-    "ZOO",
     "AbstractNetwork",
     "CoordinateTranslator",
     "Cost",

@@ -12,6 +12,7 @@ from pullback.checks import check_choice, check_positive
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 LINEAR_MODE = {2: "bilinear", 3: "trilinear"}
 
 Activation = Callable[[], nn.Module]

@@ -29,6 +29,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pullback.checks import check_at_least
+
 State = dict[str, Tensor | list[Tensor]]
 
 STATE_NAMES = (
@@ -69,8 +71,7 @@ class AbstractNetwork(nn.Module, ABC):
         super().__init__()
         if num_dims not in (2, 3):
             raise ValueError(f"`num_dims` is {num_dims}, but networks are 2-D or 3-D.")
-        if num_channels < 1:
-            raise ValueError(f"`num_channels` is {num_channels}, but each image needs 1 or more channels.")
+        check_at_least("num_channels", num_channels, 1)
         self.num_dims = num_dims
         self.num_channels = num_channels
         self.multiple = multiple

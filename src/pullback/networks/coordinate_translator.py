@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from pullback.checks import check_at_least
 from pullback.networks.blocks import CONVOLUTION
 
 BLOCK = 1024
@@ -98,8 +99,7 @@ class PositionalEncoding(nn.Module):
         super().__init__()
         if num_tokens < 2 * num_dims:
             raise ValueError(f"`num_tokens` is {num_tokens}, but positions need {2 * num_dims} or more channels.")
-        if not math.isfinite(weight_std) or weight_std < 0:
-            raise ValueError(f"`weight_std` is {weight_std}, but 0 or more is needed.")
+        check_at_least("weight_std", weight_std, 0)
         self.projection = CONVOLUTION[num_dims](num_inputs, num_tokens, 1, bias=False)
         nn.init.normal_(self.projection.weight, std=weight_std)
         self.bias = nn.Parameter(torch.zeros(num_tokens))

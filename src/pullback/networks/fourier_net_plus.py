@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from pullback import functional
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks import composition
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
@@ -68,8 +68,7 @@ class FourierNetPlus(AbstractNetwork):
         head_std: float,
     ) -> None:
         super().__init__(num_dims=num_dims, num_channels=num_channels, multiple=16)
-        if num_stages < 1:
-            raise ValueError(f"`num_stages` is {num_stages}, but a cascade has 1 or more.")
+        check_at_least("num_stages", num_stages, 1)
         widths = stage_widths(variant, start_channels)
         stages = [EncoderDecoder(num_dims, 2 * num_channels, *widths, nn.PReLU) for _ in range(num_stages)]
         heads = [head(num_dims, start_channels, num_dims, bias=False, std=head_std) for _ in range(num_stages)]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pullback import functional
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks import composition
 from pullback.networks.blocks import UNet, head
 from pullback.networks.contract import AbstractNetwork, State
@@ -194,8 +194,7 @@ def hsyn(
         is_inverse_residual: Whether DI-Net gives what minus the displacement lacks; the paper's gives the inverse.
         head_std: Of the last convolutions' first weights.
     """
-    if num_levels < 1:
-        raise ValueError(f"`num_levels` is {num_levels}, but 1 or more is needed.")
+    check_at_least("num_levels", num_levels, 1)
     check_choice("inversion", inversion, INVERSIONS)
     if inversion == "fixed-point" and is_inverse_residual:
         raise ValueError("`is_inverse_residual` is true, but `inversion` is 'fixed-point', which has no network.")

@@ -22,15 +22,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks import composition
-from pullback.networks.blocks import CONVOLUTION
+from pullback.networks.blocks import AVERAGE_POOL, CONVOLUTION
 from pullback.networks.contract import AbstractNetwork, State
 from pullback.networks.coordinate_translator import CoordinateTranslator
 from pullback.networks.parametrisation import resize_field
 from pullback.networks.registry import family
 
-AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 NUM_LEVELS = 5
 MOST_CHANNELS = 64
@@ -147,8 +146,8 @@ def im2grid(
     return Im2grid(
         num_dims=num_dims,
         num_channels=num_channels,
-        start_channels=_checked("start_channels", start_channels, 1),
-        matching_channels=_checked("matching_channels", matching_channels, 2 * num_dims),
+        start_channels=check_at_least("start_channels", start_channels, 1),
+        matching_channels=check_at_least("matching_channels", matching_channels, 2 * num_dims),
         radii=[cube] * (NUM_LEVELS - 1) + [(1, 1, 0)[:num_dims] if is_flat else cube],
         head_std=head_std,
     )
@@ -175,14 +174,8 @@ def im2grid_lite(
     return Im2grid(
         num_dims=num_dims,
         num_channels=num_channels,
-        start_channels=_checked("start_channels", start_channels, 1),
-        matching_channels=_checked("matching_channels", matching_channels, 2 * num_dims),
+        start_channels=check_at_least("start_channels", start_channels, 1),
+        matching_channels=check_at_least("matching_channels", matching_channels, 2 * num_dims),
         radii=[(1,) * num_dims] * (NUM_LEVELS - 1),
         head_std=head_std,
     )
-
-
-def _checked(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise ValueError(f"`{name}` is {value}, but {least} or more is needed.")
-    return value

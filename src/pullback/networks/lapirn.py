@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from pullback.checks import check_choice, check_positive
+from pullback.checks import check_at_least, check_choice, check_positive
 from pullback.networks import composition
 from pullback.networks.blocks import CONVOLUTION, LINEAR_MODE, TRANSPOSED, head
 from pullback.networks.contract import AbstractNetwork, State
@@ -224,8 +224,7 @@ def lapirn(
         num_squarings: Of the velocity.
         head_std: Of the last convolutions' first weights.
     """
-    if num_squarings < 1:
-        raise ValueError(f"`num_squarings` is {num_squarings}, but a velocity needs 1 or more to integrate.")
+    check_at_least("num_squarings", num_squarings, 1)
     width = 4 * int(check_positive("start_channels", start_channels))
     levels = []
     for count in num_inputs(num_dims, num_channels):

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks import composition
-from pullback.networks.blocks import CONVOLUTION, instance_normalised
+from pullback.networks.blocks import AVERAGE_POOL, CONVOLUTION, instance_normalised
 from pullback.networks.contract import AbstractNetwork, State
 from pullback.networks.coordinate_translator import match_window
 from pullback.networks.importing import Tensors, Transcript, key_map, rename
@@ -34,7 +34,6 @@ HEADS = (8, 4, 2, 1, 1)
 """Coarse to fine."""
 TOKEN_CHANNELS = 6
 SLOPE = 0.1
-AVERAGE_POOL = {2: nnf.avg_pool2d, 3: nnf.avg_pool3d}
 
 
 class NormedConvolution(nn.Module):
@@ -55,6 +54,7 @@ class Encoder(nn.Module):
     def __init__(self, num_dims: int, num_channels: int, start_channels: int, num_stages: int) -> None:
         super().__init__()
         self.first = CONVOLUTION[num_dims](num_channels, start_channels, 3, 1, 1)
+        self.pool = AVERAGE_POOL[num_dims](2)
         self.widths = [start_channels * 2 ** (level + 1) for level in range(num_stages)]
         self.levels = nn.ModuleList(
             nn.Sequential(NormedConvolution(num_dims, width // 2, width), NormedConvolution(num_dims, width, width))
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         """``(B, C, *S)`` to features fine to coarse."""
         x, features = nnf.leaky_relu(self.first(image), SLOPE), []
         for number, level in enumerate(self.levels):
-            x = level(AVERAGE_POOL[image.ndim - 2](x, 2) if number else x)
+            x = level(self.pool(x) if number else x)
             features.append(x)
         return features
 
@@ -203,9 +203,8 @@ def modet(
     """
     if not 2 <= num_stages <= len(HEADS):
         raise ValueError(f"`num_stages` is {num_stages}, but 2 to {len(HEADS)} are possible.")
-    for name, value in (("start_channels", start_channels), ("token_channels", token_channels)):
-        if value < 1:
-            raise ValueError(f"`{name}` is {value}, but 1 or more is needed.")
+    check_at_least("start_channels", start_channels, 1)
+    check_at_least("token_channels", token_channels, 1)
     return ModeT(
         num_dims=num_dims,
         num_channels=num_channels,

@@ -24,9 +24,9 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from pullback import functional
-from pullback.checks import check_positive
+from pullback.checks import check_at_least, check_positive
 from pullback.networks import affine, composition
-from pullback.networks.blocks import CONVOLUTION, TRANSPOSED, head
+from pullback.networks.blocks import AVERAGE_POOL, CONVOLUTION, TRANSPOSED, head
 from pullback.networks.contract import AbstractNetwork, State
 from pullback.networks.parametrisation import resize_field
 from pullback.networks.registry import family
@@ -34,7 +34,6 @@ from pullback.networks.window_attention import WindowAttention, WindowBlock
 
 WINDOW, HEAD_WIDTH, NUM_BLOCKS = 5, 16, 4
 SMALLEST_VARIANCE = 1e-5
-AVERAGE_POOL = {2: nnf.avg_pool2d, 3: nnf.avg_pool3d}
 
 
 class ConvolutionStep(nn.Module):
@@ -117,6 +116,7 @@ class NICETrans(AbstractNetwork):
             nn.Sequential(ConvolutionStep(num_dims, a, b), ConvolutionStep(num_dims, b, b))
             for a, b in itertools.pairwise([num_channels, *widths])
         )
+        self.pool = AVERAGE_POOL[num_dims](2)
         coarsest = 2 * widths[-1]
         self.coarse = Transformer(num_dims, coarsest, coarsest)
         numbers = affine.numbers_head(coarsest // 2, affine.num_numbers(num_dims), std=head_std)
@@ -146,7 +146,7 @@ class NICETrans(AbstractNetwork):
         """Features of each level, fine to coarse."""
         features = []
         for level, layer in enumerate(self.encoder):
-            image = layer(AVERAGE_POOL[self.num_dims](image, 2) if level else image)
+            image = layer(self.pool(image) if level else image)
             features.append(image)
         return features
 
@@ -183,8 +183,7 @@ def nice_trans(
         is_deformable: Whether the finer levels add a displacement.
         head_std: Of the last layers' first weights.
     """
-    if num_stages < 2:
-        raise ValueError(f"`num_stages` is {num_stages}, but 2 or more levels are needed.")
+    check_at_least("num_stages", num_stages, 2)
     return NICETrans(
         num_dims=num_dims,
         num_channels=num_channels,

@@ -8,7 +8,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from pullback import functional
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks import composition
 from pullback.networks.blocks import LINEAR_MODE
 from pullback.networks.contract import State
@@ -77,8 +77,7 @@ class Velocity:
     resizing: str = "centres"
 
     def __post_init__(self) -> None:
-        if self.num_squarings < 1:
-            raise ValueError(f"`num_squarings` is {self.num_squarings}, but a velocity needs 1 or more to integrate.")
+        check_at_least("num_squarings", self.num_squarings, 1)
         if self.integration_factor not in (1, 2, 4):
             raise ValueError(f"`integration_factor` is {self.integration_factor}, but it can be 1, 2 or 4.")
         check_choice("outside", self.outside, composition.OUTSIDE)

@@ -38,6 +38,9 @@ _FAMILIES: dict[str, Family] = {}
 def family(name: str, *, published: tuple[tuple[dict[str, Any], int], ...] = ()) -> Callable:
     """Register the decorated builder under `name`; its docstring's first line becomes the summary.
 
+    The builder's signature is the list of the family's settings, with their defaults, which recipes, cards and
+    commands read. So relatives each spell out the settings that they share.
+
     Args:
         name: Lower case, words joined by hyphens.
         published: Settings and the parameter count they must give, each tested.

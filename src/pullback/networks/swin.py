@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from pullback.networks.blocks import CONVOLUTION, LINEAR_MODE, instance_normalised
+from pullback.networks.blocks import AVERAGE_POOL, CONVOLUTION, LINEAR_MODE, instance_normalised
 from pullback.networks.window_attention import WindowAttention, WindowBlock
 
 PATCH = 4
 """Voxels per token and axis of the finest stage."""
 HEAD_CHANNELS = 16
-AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 CORNERS = {
     2: ((0, 0), (1, 0), (0, 1), (1, 1)),

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from pullback.checks import check_choice, check_positive
+from pullback.checks import check_at_least, check_choice, check_positive
 from pullback.networks import composition
 from pullback.networks.blocks import EncoderDecoder, head
 from pullback.networks.contract import AbstractNetwork, State
@@ -109,8 +109,7 @@ def symnet(
         outside: ``edge`` or ``zeros``, see the module.
         head_std: Of the last convolutions' first weights.
     """
-    if num_squarings < 1:
-        raise ValueError(f"`num_squarings` is {num_squarings}, but a velocity needs 1 or more to integrate.")
+    check_at_least("num_squarings", num_squarings, 1)
     return SYMNet(
         num_dims=num_dims,
         num_channels=num_channels,

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks import composition
 from pullback.networks.blocks import CONVOLUTION, LINEAR_MODE, head
 from pullback.networks.contract import AbstractNetwork, State
@@ -78,8 +78,7 @@ class BayesianTransMorph(TransMorph):
         Raises:
             ValueError: If `num_samples` is below 0.
         """
-        if num_samples < 0:
-            raise ValueError(f"`num_samples` is {num_samples}, but 0 or more is needed.")
+        check_at_least("num_samples", num_samples, 0)
         if self.training or not num_samples:
             return super().state_of(fixed, moving)
         return {"displacement": self._moments(fixed, moving, num_samples)[0]}
@@ -349,10 +348,8 @@ def transmorph_bspline(
         is_stretched: Sample as the code does; only for weights that were trained so.
         head_std: Of the last convolution's first weights.
     """
-    if control_spacing < 1:
-        raise ValueError(f"`control_spacing` is {control_spacing}, but 1 or more voxels are needed.")
-    if num_squarings < 1:
-        raise ValueError(f"`num_squarings` is {num_squarings}, but a velocity needs 1 or more to integrate.")
+    check_at_least("control_spacing", control_spacing, 1)
+    check_at_least("num_squarings", num_squarings, 1)
     layout = _layout(num_dims, size, start_channels, num_stages, window, 0.0, drop_path)
     return BSplineTransMorph(
         num_dims=num_dims,

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from pullback.checks import check_at_least
 from pullback.networks.blocks import CONVOLUTION, LINEAR_MODE, MAX_POOL, head
 from pullback.networks.contract import AbstractNetwork, State
 from pullback.networks.importing import Tensors, Transcript, key_map, rename
@@ -169,8 +170,7 @@ def vit_v_net(
     if not SCALES - 1 <= num_stages <= len(DECODER):
         raise ValueError(f"`num_stages` is {num_stages}, but {SCALES - 1} to {len(DECODER)} are possible.")
     for name, value in (("start_channels", start_channels), ("depth", depth), ("hidden", hidden)):
-        if value < 1:
-            raise ValueError(f"`{name}` is {value}, but 1 or more is needed.")
+        check_at_least(name, value, 1)
     if num_heads < 1 or width < 1 or width % num_heads:
         raise ValueError(f"`num_heads` is {num_heads}, but as many heads must share the width {width}.")
     if not 0 <= dropout < 1:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullback.checks import check_at_least
 from pullback.regularity.abstract import AbstractRegularity
 
 
@@ -20,9 +21,7 @@ class Bending(AbstractRegularity):
     """
 
     def __init__(self, weight: float = 1.0) -> None:
-        if weight < 0:
-            raise ValueError(f"`weight` is {weight}, but 0 or more is needed.")
-        self.weight = weight
+        self.weight = check_at_least("weight", weight, 0)
 
     def energy(self, displacement: Tensor) -> Tensor:
         """See the class."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.registration.card import ALIGNMENTS
 from pullback.registration.normalisation import Normalisation
 from pullback.training.augmentation import Augmentation, Simulation
@@ -258,8 +258,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         check_choice("metric", self.metric, METRICS)
-        if self.every_steps < 1:
-            raise ValueError(f"`every_steps` is {self.every_steps}, but 1 or more is needed.")
+        check_at_least("every_steps", self.every_steps, 1)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.checks import as_points
+from pullback.checks import as_points, check_at_least
 from pullback.transforms.abstract import AbstractTransform
 from pullback.transforms.linear import Affine
 from pullback.transforms.newton import origins_of
@@ -168,8 +168,7 @@ def _check(fixed: Tensor, moving: Tensor, smoothing: float) -> None:
     num_dims = fixed.shape[-1]
     if fixed.shape != moving.shape:
         raise ValueError(f"{len(fixed)} fixed and {len(moving)} moving landmarks came, but they must correspond.")
-    if not np.isfinite(smoothing) or smoothing < 0:
-        raise ValueError(f"`smoothing` is {smoothing}, but a finite number of 0 or more is needed.")
+    check_at_least("smoothing", smoothing, 0)
     if len(fixed) <= num_dims:
         raise ValueError(f"{len(fixed)} landmarks came, but a thin-plate spline needs {num_dims + 1} or more.")
     extents = torch.linalg.svdvals(fixed - fixed.mean(0))
