@@ -21,7 +21,6 @@ SHAPE = (5, 6, 7)
 FLIPS = {"RAS": (1, 1, 1), "LAS": (-1, 1, 1), "LPS": (-1, -1, 1), "RAI": (1, 1, -1)}
 NAMES_3D = (*FLIPS, "PIR", "oblique", "anisotropic", "thin")
 SUFFIXES_3D = (".nii", ".nii.gz", ".nrrd", ".mha")
-SUFFIXES_2D = (*SUFFIXES_3D,)
 
 
 def rotation(degrees=20.0):

@@ -1,7 +1,6 @@
 """A network in physical space: whatever the grids, its answer means the same in the world."""
 
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from pullback.space import Grid, Reorientation
 from pullback.transforms import Affine, Translation, chain, warp
 
 SHIFT = (1.5, -1.0, 0.5)
-SETTINGS = MappingProxyType({"family": "known", "settings": {}})
 
 
 class Known(AbstractNetwork):

@@ -17,6 +17,7 @@ from pullback.training.augmentation import (
     smooth_noise as field,
 )
 from pullback.training.cohort import Batch, changed, seed_of
+from pullback.training.state import DERIVED, NAMES
 
 SHAPE = (10, 12, 8)
 EVERYTHING = Augmentation(
@@ -163,6 +164,7 @@ def test_a_batch_keeps_what_the_terms_ask_for():
         *("fixed", "moving", "registered", "true_matrix", "true_displacement"),
         *("moving_again", "again_matrix"),
     }
+    assert set(state) | set(DERIVED) <= set(NAMES)
     assert torch.equal(state["registered"], moving)
     assert not torch.equal(state["moving"], moving)
 

@@ -14,7 +14,6 @@ from pullback.registration.card import Card
 from pullback.registration.normalisation import Normalisation
 from pullback.training.weights import load_network, save_network, versions
 
-BRAIN = (160, 192, 224)
 LARGEST_DIFFERENCE_VOXELS = 0.01
 
 app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False)

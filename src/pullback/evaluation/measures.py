@@ -8,8 +8,6 @@ from pullback.metrics import ERROR_PERCENTILES
 GROUPS = ("overlap", "surface", "landmarks", "deformation", "intensity")
 """Kinds of measures that can be asked for."""
 
-BETTER = ("higher", "lower", "zero", "")
-
 
 @dataclass(frozen=True)
 class Measure:
