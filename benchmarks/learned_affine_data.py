@@ -5,7 +5,6 @@ image is a scan that a random map of its world has carried away; from where it i
 is the registration's, carried away too. People never cross folds; rescans of a person are that person's.
 """
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -19,7 +18,7 @@ from pullback import functional
 from pullback.data import Image, LabelMap, Pair
 from pullback.io import image_from, read_image, read_labels
 from pullback.networks import affine
-from pullback.registration import Card, Normalisation, Plan, RegistrationResult
+from pullback.registration import Card, Normalisation, Plan, RegistrationResult, conclusion, register
 from pullback.registration.placement import see
 from pullback.registration.predict import place_for
 from pullback.space import Grid
@@ -120,9 +119,8 @@ def tissues(name: str) -> LabelMap:
 
 def conventional(fixed: Image, moving: Image) -> RegistrationResult:
     """Our affine registration from headers and centres of mass, without the search for rivals that verdicts make."""
-    driver = importlib.import_module("pullback.registration.register")
-    with mock.patch.object(driver, "margin_over_rivals", return_value=1.0):
-        return driver.register(Pair(fixed, moving), Plan(methods=("header", "centre"), deformable=None))
+    with mock.patch.object(conclusion, "margin_over_rivals", return_value=1.0):
+        return register(Pair(fixed, moving), Plan(methods=("header", "centre"), deformable=None))
 
 
 def folds_of(names: list[str], *, seed: int = 0) -> dict[str, int]:

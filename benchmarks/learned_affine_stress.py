@@ -5,7 +5,6 @@ to the template. A start is recovered if the map differs by less than 2 voxels (
 brain from the conventional map of the scan as it is, after which the same was done to the world.
 """
 
-import importlib
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +15,7 @@ import torch
 from learned_affine_data import CARD, TEST, Data, scan, template
 from pullback.data import Image, Pair
 from pullback.networks import AbstractNetwork, build
-from pullback.registration import Candidate, Card, Plan, predict_start, register
+from pullback.registration import Candidate, Card, Plan, conclusion, predict_start, register
 from pullback.training.weights import load_network
 from pullback.transforms import Affine
 from starts import perturb
@@ -59,8 +58,7 @@ def _truth(data: Data, name: str) -> np.ndarray:
 
 def _refined(fixed: Image, moving: Image, learned: Candidate) -> torch.Tensor:
     """The linear stage from the learned start, with nothing to fall back on."""
-    driver = importlib.import_module("pullback.registration.register")
-    with mock.patch.object(driver, "margin_over_rivals", return_value=1.0):
+    with mock.patch.object(conclusion, "margin_over_rivals", return_value=1.0):
         return register(Pair(fixed, moving), Plan(methods=("none",), given=(learned,), deformable=None)).linear.matrix
 
 

@@ -4,7 +4,6 @@ Everything here runs on one thread: results do not depend on it (a test says so)
 """
 
 import contextlib
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -19,12 +18,9 @@ import pullback as pb
 from examples import oblique_axes, turn
 from pullback.data import Image, LabelMap
 from pullback.pairwise.other_scanner import OtherScanner, simulate
+from pullback.registration import alignment, conclusion
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine, warp
-
-DRIVER = importlib.import_module("pullback.registration.register")
-ALIGNMENT = importlib.import_module("pullback.registration.alignment")
-"""Modules; a function of that name hides the first."""
 
 SPACING_MM = 3.0
 SHAPE_3D, SHAPE_2D = (40, 48, 36), (72, 84)
@@ -159,7 +155,7 @@ def register(fixed, moving, *, judged: bool = False, **options) -> pb.Registrati
 def no_rivals() -> Iterator[None]:
     """Leave out the search for other poses that the verdict makes (seconds), for tests that are not about it."""
     with contextlib.ExitStack() as stack:
-        for module in (DRIVER, ALIGNMENT):
+        for module in (conclusion, alignment):
             stack.enter_context(mock.patch.object(module, "margin_over_rivals", return_value=1.0))
         yield
 

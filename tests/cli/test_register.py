@@ -19,6 +19,7 @@ import phantoms
 import pullback as pb
 from pullback.cli.main import run
 from pullback.pairwise import output
+from pullback.registration import conclusion
 from pullback.registration.verdict import Verdict
 from pullback.reports import read_result
 from pullback.transforms import Affine, DisplacementField, identity
@@ -314,7 +315,7 @@ def test_an_interruption_leaves_nothing(here: Path, capsys, monkeypatch, stage: 
 
 
 def test_a_failed_registration_writes_its_files_and_leaves_with_3(here: Path, capsys, monkeypatch):
-    monkeypatch.setattr(phantoms.DRIVER, "judge", lambda evidence: Verdict("failed", ("for the test",)))
+    monkeypatch.setattr(conclusion, "judge", lambda evidence: Verdict("failed", ("for the test",)))
     assert register(here / "out", *QUICK) == 3
     assert "verdict: failed (for the test)" in capsys.readouterr().out
     assert summary(here / "out")["verdict"] == {"value": "failed", "reasons": ["for the test"]}

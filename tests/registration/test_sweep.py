@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 import phantoms
 from examples import smooth_noise
 from pullback.data import Image
-from pullback.registration import Plan, sweep
+from pullback.registration import Plan, alignment, sweep
 from pullback.registration.choice import structure_distance
 from pullback.registration.initialisation import Candidate, Initialisation, comparison_at, geometry_of
 from pullback.registration.volume import Volume, prepare
@@ -113,7 +113,7 @@ def initialisation(margin: float, degrees: float) -> Initialisation:
 )
 def test_two_searches_agree_only_if_both_put_the_pose_first(margins, degrees, agree):
     one, other = initialisation(margins[0], 0), initialisation(margins[1], degrees)
-    assert phantoms.ALIGNMENT._agree(one, other) == agree
+    assert alignment._agree(one, other) == agree
 
 
 def test_what_the_first_search_found_stays_if_it_fits_best():
@@ -129,7 +129,7 @@ def test_structure_is_blind_to_contrast_and_sees_a_wrong_pose():
     volumes = [prepare(image) for image in (head, Image(head.tensor.max() - head.tensor, head.grid))]
     turned = Affine.from_parts(rotation=np.radians([0.0, 0.0, 40.0])).matrix.numpy()
     here, there = (structure_distance(*volumes, matrix) for matrix in (np.eye(4), turned))
-    assert here < 0.01 < phantoms.ALIGNMENT.ALIKE < there
+    assert here < 0.01 < alignment.ALIKE < there
     assert structure_distance(*volumes, np.diag([1, 1, 1, 1.0]) + 1e4 * np.eye(4, k=3)) == np.inf
 
 
@@ -140,5 +140,5 @@ def test_alike_structure_tells_one_contrast_where_nothing_has_an_outline(second:
     fixed, moving = (prepare(Image(smooth_noise(1, *shape, sigma=3.0, seed=n) + 2, grid)) for n in (1, second))
     found = Initialisation(best := Candidate("as they are", np.eye(4), 1.0), (best,))
     work = SimpleNamespace(fixed=fixed, moving=moving, plan=Plan())
-    assert phantoms.ALIGNMENT._is_alike(work, found, correlation=0.5) == is_alike
-    assert not phantoms.ALIGNMENT._is_alike(work, found, correlation=0.2)
+    assert alignment._is_alike(work, found, correlation=0.5) == is_alike
+    assert not alignment._is_alike(work, found, correlation=0.2)

@@ -170,8 +170,7 @@ def _agree(one: Initialisation, other: Initialisation) -> bool:
 
 def _may_hold(work: Work) -> bool:
     """Whether a search may be overruled: nobody named other starts, and the objects have no outlines to tell by."""
-    has_outline = work.fixed.has_background and work.moving.has_background
-    return not has_outline and "search" in work.plan.methods and not work.plan.given
+    return not work.has_outlines and "search" in work.plan.methods and not work.plan.given
 
 
 def _hold(work: Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:

@@ -17,18 +17,11 @@ from pullback.registration.initialisation import (
 )
 from pullback.registration.volume import Volume
 from pullback.similarity import AbstractSimilarity
-from pullback.space import Grid
 from pullback.transforms import AbstractTransform
 from pullback.transforms.abstract import points_of
 
 CUT_SHARE = 0.2
 """An object that holds this share of the outermost voxels of its image is a part of something larger."""
-
-
-def flat_grid(volume: Volume) -> Grid:
-    """The volume's grid in the dimensions of the image it came from."""
-    grid = volume.grid
-    return Grid(grid.shape[1:], grid.voxel_to_world[1:, 1:]) if volume.is_flat else grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +44,7 @@ class View:
 
 def look_through(fixed: Volume, moving: Volume, transform: AbstractTransform) -> View:
     """Resample everything about the moving volume through a transform."""
-    moving_grid = flat_grid(moving)
+    moving_grid = moving.image_grid
     shape = fixed.grid.shape
     layers = torch.cat(
         [
@@ -64,7 +57,7 @@ def look_through(fixed: Volume, moving: Volume, transform: AbstractTransform) ->
     layers = layers[:, 0] if moving.is_flat else layers
     parts = [
         functional.sample(layers, moving_grid.to_voxel(transform.map_points(points)), fill=0.0)
-        for points in points_of(flat_grid(fixed))
+        for points in points_of(fixed.image_grid)
     ]
     sampled = torch.cat(parts, dim=1).reshape(-1, *shape)
     inside = torch.ones(shape, dtype=torch.bool) if moving.has_background else sampled[-1] > 0.5

@@ -15,6 +15,7 @@ from pullback.registration.deformable import Deformation
 from pullback.registration.initialisation import Candidate
 from pullback.registration.placement import place, see
 from pullback.registration.plan import Answer, DeformablePlan, LinearPlan, Plan
+from pullback.registration.planes import lift_grid, lift_matrix
 from pullback.registration.register import register
 from pullback.registration.result import RegistrationResult
 from pullback.registration.schedule import Level
@@ -74,7 +75,7 @@ def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0
     plan = replace(base, network=NetworkPart(network, card, base.device), deformable=deformable)
     if card.alignment in LINEAR:
         return replace(plan, linear=LinearPlan(card.alignment))
-    start = Candidate(card.alignment, _lift(start_matrix(card, pair)))
+    start = Candidate(card.alignment, lift_matrix(start_matrix(card, pair)))
     return replace(plan, methods=("none",), given=(start,), first=None, linear=None)
 
 
@@ -108,7 +109,8 @@ def predict_start(network: AbstractNetwork, card: Card, pair: Pair, *, device: s
         raise ValueError(
             f"The family '{network.family}' gives no `matrix`, which a start needs; take an affine family."
         )
-    return Candidate(card.family, _lift((moving_grid.voxel_to_world @ matrix @ fixed_grid.world_to_voxel).numpy()))
+    world = moving_grid.voxel_to_world @ matrix @ fixed_grid.world_to_voxel
+    return Candidate(card.family, lift_matrix(world.numpy()))
 
 
 def predict_levels(network: AbstractNetwork, card: Card, pair: Pair, *, device: str = "cpu") -> list[AbstractTransform]:
@@ -177,13 +179,13 @@ class NetworkPart:
         fixed, moving = see(pair.fixed, self.card, fixed_grid), see(pair.moving, self.card, moving_grid)
         voxels, displacement = run(self.network, fixed, moving, self.device)
         if voxels is not None:
-            matrix = _lift((moving_grid.voxel_to_world @ voxels @ fixed_grid.world_to_voxel).numpy())
+            matrix = lift_matrix((moving_grid.voxel_to_world @ voxels @ fixed_grid.world_to_voxel).numpy())
             displacement = beyond(displacement, voxels)
             if float(displacement.abs().max()) < LINEAR_VOXELS:
                 return Answer(matrix)
         displacement, margin = fade_out(displacement)
         grid = fixed_grid.crop([-margin] * self.card.num_dims, [n + margin for n in fixed_grid.shape])
-        return Answer(matrix, Deformation(lift_field(displacement, self.card.num_dims), _lift_grid(grid)))
+        return Answer(matrix, Deformation(lift_field(displacement, self.card.num_dims), lift_grid(grid)))
 
 
 def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> tuple[Tensor | None, Tensor]:
@@ -245,14 +247,3 @@ def _check(card: Card, pair: Pair) -> None:
         raise ValueError(
             f"The images have {pair.fixed.num_channels} channels, but these weights are for {card.num_channels}."
         )
-
-
-def _lift(matrix: np.ndarray) -> np.ndarray:
-    lifted = np.eye(4)
-    skip = 4 - len(matrix)
-    lifted[skip:, skip:] = matrix
-    return lifted
-
-
-def _lift_grid(grid: Grid) -> Grid:
-    return grid if grid.num_dims == 3 else Grid((1, *grid.shape), torch.from_numpy(_lift(grid.voxel_to_world.numpy())))

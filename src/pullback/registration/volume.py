@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pullback import functional
 from pullback.data import Image, LabelMap
+from pullback.registration.planes import lift_grid, lower_grid
 from pullback.space import Grid, closest_to_ras
 
 BACKGROUND_SHARE = 0.05
@@ -44,6 +45,11 @@ class Volume:
     weights: Tensor | None
     has_background: bool
     is_flat: bool
+
+    @property
+    def image_grid(self) -> Grid:
+        """The grid in the dimensions of the image."""
+        return lower_grid(self.grid, self.is_flat)
 
     def coarsen(self, factors: Sequence[int]) -> "Volume":
         """A copy with blocks of voxels averaged."""
@@ -105,7 +111,7 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
     image = _on_right_angles(image)
     reorientation = closest_to_ras(image.grid)
     is_flat = image.grid.num_dims == 2
-    grid = _lift_grid(reorientation.apply_to_grid(image.grid))
+    grid = lift_grid(reorientation.apply_to_grid(image.grid))
     tensor = reorientation.apply(image.tensor).to(torch.float32).reshape(1, -1, *grid.shape)
     tensor = tensor if channels is None else tensor[:, list(channels)]
     weights = _weights(image, mask, reorientation, grid)
@@ -158,14 +164,6 @@ def orthonormal_cover(grid: Grid) -> Grid:
     origin = grid.centre + axes @ (low * grid.spacing_mm)
     shape = (high - low).to(torch.int64) + 1
     return Grid.from_spacing(shape.tolist(), grid.spacing_mm, origin=origin.tolist(), direction=axes)
-
-
-def _lift_grid(grid: Grid) -> Grid:
-    if grid.num_dims == 3:
-        return grid
-    matrix = torch.eye(4, dtype=torch.float64)
-    matrix[1:, 1:] = grid.voxel_to_world
-    return Grid((1, *grid.shape), matrix)
 
 
 def _content_box(tensor: Tensor) -> tuple[list[int], list[int]]:

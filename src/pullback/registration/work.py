@@ -26,6 +26,11 @@ class Work:
     margin: float | None = None
     """Of the linear map over rivals, if it was looked for already."""
 
+    @property
+    def has_outlines(self) -> bool:
+        """Whether background surrounds both objects, so that their outlines tell something about the pose."""
+        return self.fixed.has_background and self.moving.has_background
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage, and say that it begins and ends."""

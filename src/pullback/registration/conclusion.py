@@ -1,0 +1,143 @@
+"""The end of a registration: the evidence for and against what was found, the verdict, and both in one result."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pullback.metrics import inverse_consistency, summarise_jacobian
+from pullback.registration.alignment import at
+from pullback.registration.choice import ACROSS_CONTRASTS, Choice, mutual_information
+from pullback.registration.evidence import (
+    View,
+    is_whole,
+    look_through,
+    margin_over_rivals,
+    overlap_of,
+    similarity_through,
+)
+from pullback.registration.initialisation import Initialisation, geometry_of
+from pullback.registration.planes import lift_matrix
+from pullback.registration.result import RegistrationResult, SimilarityReport
+from pullback.registration.verdict import Evidence, judge
+from pullback.registration.volume import Volume
+from pullback.registration.work import Work
+from pullback.transforms import (
+    AbstractLinear,
+    AbstractTransform,
+    Affine,
+    DisplacementField,
+    Translation,
+    chain,
+    identity,
+)
+
+EVIDENCE_OBJECT_VOXELS = 80
+"""Resolution, as the length of the fixed object in voxels, at which images are compared for the evidence: that of the
+last level of the linear stage."""
+USEFUL_OVERLAP = 0.25
+"""Overlap (Dice) of the objects by headers from which "before" means the headers' alignment."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What was found.
+
+    Attributes:
+        linear: The linear map.
+        field: The deformation before it, which knows its inverse; None if there is none.
+    """
+
+    linear: AbstractLinear
+    field: DisplacementField | None
+
+    @property
+    def forward(self) -> AbstractTransform:
+        """Fixed to moving."""
+        return self.linear if self.field is None else chain(self.linear, self.field)
+
+    @property
+    def backward(self) -> AbstractTransform:
+        """Moving to fixed."""
+        back = self.linear.inverse()
+        return back if self.field is None else chain(self.field.inverse(), back)
+
+
+def conclude(work: Work, initialisation: Initialisation | None, choice: Choice, maps: Maps) -> RegistrationResult:
+    """Gather the evidence and judge.
+
+    Args:
+        work: With the volumes at full resolution.
+        initialisation: The starts that were tried; None if the start was given.
+        choice: The similarity that was used.
+        maps: What was found.
+    """
+    fixed, moving = at(work, EVIDENCE_OBJECT_VOXELS)
+    before, before_name, view_before = _before(fixed, moving)
+    view_linear = look_through(fixed, moving, maps.linear)
+    view = view_linear if maps.field is None else look_through(fixed, moving, maps.forward)
+    at_first, after_linear = (similarity_through(fixed, seen, choice.similarity) for seen in (view_before, view_linear))
+    after = after_linear if view is view_linear else similarity_through(fixed, view, choice.similarity)
+    grid, region = work.fixed.image_grid, _in_image(work.fixed)
+    forward, backward = maps.forward, maps.backward
+    evidence = Evidence(
+        margin=_margin(work, initialisation, choice, maps.linear),
+        scales=tuple(float(s) for s in Affine(maps.linear.matrix).decompose().scaling),
+        overlap=overlap_of(fixed.foreground, view.foreground) if work.has_outlines else None,
+        view=float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0),
+        gain=after - at_first,
+        jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
+        consistency=inverse_consistency(forward, backward, grid, region),
+        dependence=_dependence(work, choice, fixed, moving, view_linear),
+        is_whole=is_whole(work.fixed),
+        is_held=choice.restraint > 0,
+    )
+    return RegistrationResult(
+        fixed_to_moving=forward,
+        moving_to_fixed=backward,
+        linear=maps.linear,
+        field=maps.field,
+        before=before,
+        before_name=before_name,
+        initialisation=initialisation,
+        similarity=SimilarityReport(choice.name, choice.why, at_first, after_linear, after),
+        evidence=evidence,
+        history=tuple(work.history),
+        seconds=work.seconds,
+        verdict=judge(evidence),
+    )
+
+
+def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View]:
+    """What "before" means: the headers' alignment, or centres of mass where the objects hardly overlap by headers."""
+    num_dims = 2 if fixed.is_flat else 3
+    by_headers = identity(num_dims)
+    view = look_through(fixed, moving, by_headers)
+    if overlap_of(fixed.foreground, view.foreground) >= USEFUL_OVERLAP:
+        return by_headers, "as the headers say", view
+    shift = (geometry_of(moving)[0] - geometry_of(fixed)[0])[3 - num_dims :]
+    by_centres = Translation.by(shift)
+    return by_centres, "centres of mass together", look_through(fixed, moving, by_centres)
+
+
+def _margin(work: Work, initialisation: Initialisation | None, choice: Choice, linear: AbstractLinear) -> float:
+    """How far other poses stay behind: as the search for the start found, or as a search now finds; 0 if held."""
+    if choice.restraint:
+        return 0.0
+    if work.margin is not None:
+        return work.margin
+    if initialisation is not None and "search" in work.plan.methods:
+        return initialisation.margin
+    return margin_over_rivals(work.fixed, work.moving, choice, lift_matrix(linear.matrix.numpy()))
+
+
+def _dependence(work: Work, choice: Choice, fixed: Volume, moving: Volume, view_linear: View) -> float | None:
+    """Mutual information after the linear part, where nothing else speaks for the pose; else None."""
+    if choice.name not in ACROSS_CONTRASTS or work.has_outlines:
+        return None
+    measure = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
+    return similarity_through(fixed, view_linear, measure)
+
+
+def _in_image(fixed: Volume) -> Tensor:
+    """The fixed object, in the dimensions of the image."""
+    return fixed.foreground[0] if fixed.is_flat else fixed.foreground
