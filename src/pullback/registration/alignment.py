@@ -57,14 +57,16 @@ whatever other poses fit: right heads reach 0.050, prostates of two contrasts co
 RESTRAINT = 0.15
 """Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
 
-
-def _build(work: Work, name: str, why: str) -> Choice:
-    """The similarity of a name, with the channels' weights."""
-    return weigh(build(name, work.fixed, work.moving, why), work.plan.channel_weights)
+Aligned = tuple[Initialisation | None, Choice, np.ndarray]
+"""A start (None if none was looked for), the similarity that suits it, and the world matrix ``(4, 4)``."""
 
 
-def find_linear_map(work: Work) -> tuple[Initialisation | None, Choice, np.ndarray]:
-    """Start and linear stage: from the first start alone if that looks right, before and after; else from all."""
+def find_linear_map(work: Work) -> Aligned:
+    """Start and linear stage: from the first start alone if that looks right, before and after; else from all.
+
+    Raises:
+        ValueError: If the plan has a first start, and nothing to fall back on.
+    """
     plan = work.plan
     wanted = weigh(plan.similarity(work.fixed, work.moving), plan.channel_weights) if plan.similarity else None
     if plan.first is None:
@@ -72,28 +74,35 @@ def find_linear_map(work: Work) -> tuple[Initialisation | None, Choice, np.ndarr
     if "none" in plan.methods:
         raise ValueError("`first` is given, but `methods` is 'none', which leaves no start to fall back on.")
     first = narrowed(plan.first, _kind(plan), work.fixed)
+    found, doubts = _try_alone(work, wanted, first)
+    if found is not None:
+        return found
+    start, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*plan.given, first)))
+    why = f"'{first.name}' was not trusted: {'; '.join(doubts)}; it competed with the classical starts"
+    return replace(start, why=why), choice, matrix
+
+
+def _try_alone(work: Work, wanted: Choice | None, first: Candidate) -> tuple[Aligned | None, tuple[str, ...]]:
+    """The linear map from one start; None where that looks wrong, before or after the linear stage, and why."""
     with work.stage("initialisation"):
         across = wanted is not None and wanted.name in ACROSS_CONTRASTS
         tried = _search(work, _build(work, "mi", "") if across else None, (first,), methods=())
         doubts = doubts_about(tried, *at(work, COARSE_OBJECT_VOXELS))
-    if not doubts:
-        alone = replace(tried, why=f"'{first.name}' was used: it looked right, and no other pose fits better")
-        found = _run_from(work, lambda: (alone, wanted or _choose(work, first.matrix), tried.chosen.matrix))
-        with work.stage("rivals"):
-            work.margin = margin_over_rivals(work.fixed, work.moving, found[1], found[2])
-        if work.margin >= 0:
-            return found
-        doubts = (f"another pose fits better (by {-100 * work.margin:.0f} %)",)
-        work.margin = None
+    if doubts:
+        return None, doubts
+    alone = replace(tried, why=f"'{first.name}' was used: it looked right, and no other pose fits better")
+    found = _run_from(work, lambda: (alone, wanted or _choose(work, first.matrix), tried.chosen.matrix))
+    _, choice, matrix = found
+    with work.stage("rivals"):
+        margin = margin_over_rivals(work.fixed, work.moving, choice, matrix)
+    if margin < 0:
         work.history.clear()
-    found, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*plan.given, first)))
-    why = f"'{first.name}' was not trusted: {'; '.join(doubts)}; it competed with the classical starts"
-    return replace(found, why=why), choice, matrix
+        return None, (f"another pose fits better (by {-100 * margin:.0f} %)",)
+    work.margin = margin
+    return found, ()
 
 
-def _run_from(
-    work: Work, start: Callable[[], tuple[Initialisation | None, Choice, np.ndarray]]
-) -> tuple[Initialisation | None, Choice, np.ndarray]:
+def _run_from(work: Work, start: Callable[[], Aligned]) -> Aligned:
     """The linear stage, if there is one, from a start and with the similarity that follows from it."""
     with work.stage("initialisation"):
         initialisation, choice, matrix = start()
@@ -106,9 +115,7 @@ def _run_from(
     return initialisation, choice, matrix
 
 
-def _compete(
-    work: Work, wanted: Choice | None, given: tuple[Candidate, ...]
-) -> tuple[Initialisation | None, Choice, np.ndarray]:
+def _compete(work: Work, wanted: Choice | None, given: tuple[Candidate, ...]) -> Aligned:
     """The best of all starts, and the similarity: they follow from each other."""
     plan = work.plan
     if "none" in plan.methods:
@@ -128,21 +135,36 @@ def _compete(
         correlation = _correlation(work, found)
     is_doubtful = correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN
     if wanted is None and is_doubtful and not _is_alike(work, found, correlation):
-        other = _search(work, _build(work, "mi", ""), given)
-        agree = correlation >= SURE_CORRELATION and _agree(found, other)
-        is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
-        other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
-        if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
-            why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
-            return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
-        keeps = agree and is_clear and correlation > SAME_CONTRAST
-        if not keeps and (
-            abs(_correlation(work, other)) > abs(correlation)
-            or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
-            or (other_is_clear and not is_clear)
-        ):
-            found = other
+        return _ask_mutual_information(work, found, correlation, given)
     return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _ask_mutual_information(
+    work: Work, found: Initialisation, correlation: float, given: tuple[Candidate, ...]
+) -> Aligned:
+    """A second opinion on a start by local correlation that is in doubt: it, the other's, or, if none is clear, held.
+
+    Args:
+        work: With the volumes.
+        found: The start by local correlation.
+        correlation: Of the intensities where the objects overlap, from that start.
+        given: Further candidates.
+    """
+    other = _search(work, _build(work, "mi", ""), given)
+    agree = correlation >= SURE_CORRELATION and _agree(found, other)
+    is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
+    other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
+    if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
+        why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
+        return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
+    keeps = agree and is_clear and correlation > SAME_CONTRAST
+    if not keeps and (
+        abs(_correlation(work, other)) > abs(correlation)
+        or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
+        or (other_is_clear and not is_clear)
+    ):
+        found = other
+    return found, _choose(work, found.chosen.matrix), found.chosen.matrix
 
 
 def _is_sure(correlation: float, margin: float) -> bool:
@@ -173,7 +195,7 @@ def _may_hold(work: Work) -> bool:
     return not work.has_outlines and "search" in work.plan.methods and not work.plan.given
 
 
-def _hold(work: Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:
+def _hold(work: Work, why: str) -> Aligned:
     """Where no pose is clear: stay near the one in which whoever pointed the scanner had the object in the middle.
 
     A constant background is then where nothing was seen, such as around an ultrasound's fan.
@@ -183,8 +205,13 @@ def _hold(work: Work, why: str) -> tuple[Initialisation, Choice, np.ndarray]:
     return Initialisation(start, (start,)), replace(_build(work, "mind", why), restraint=RESTRAINT), start.matrix
 
 
+def _build(work: Work, name: str, why: str) -> Choice:
+    """The similarity of a name, with the channels' weights."""
+    return weigh(build(name, work.fixed, work.moving, why), work.plan.channel_weights)
+
+
 def _kind(plan: Plan) -> str:
-    """Of the linear map that is looked for."""
+    """The kind of linear map that is looked for."""
     return plan.linear.kind if plan.linear is not None else "affine"
 
 
@@ -201,6 +228,7 @@ def _search(
 
 
 def _correlation(work: Work, found: Initialisation) -> float:
+    """Of the intensities where the objects overlap, from the chosen start."""
     return correlation_inside(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
 
 
@@ -230,6 +258,7 @@ def at(work: Work, object_voxels: int) -> tuple[Volume, Volume]:
 
 
 def _run_linear(work: Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
+    """The linear stage from a world matrix, coarse to fine; a resolution that an image cannot give is left out."""
     plan = work.plan.linear
     centre, _, radius = geometry_of(work.fixed)
     restraint = Restraint(matrix, centre, radius, choice.restraint) if choice.restraint else None
