@@ -10,12 +10,14 @@ from pullback.checks import check_choice, check_device
 from pullback.io import read_transform
 from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
 from pullback.registration.card import LINEAR, Card
+from pullback.registration.initialisation import METHODS
+from pullback.registration.planes import lift_matrix
 from pullback.regularity import Elasticity, Gaussian
 from pullback.space import Grid
 from pullback.transforms import AbstractLinear, AbstractTransform
 
 MODELS = ("rigid", "similarity", "affine", "deformable")
-INITIALS = ("none", "header", "centre", "moments", "search")
+INITIALS = ("none", *METHODS)
 SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi", "mind")
 
 PRESETS: dict[str, tuple[Level, ...]] = {
@@ -157,7 +159,4 @@ def _candidate(start: Start, fixed: Grid, moving: Grid) -> Candidate:
         )
     if transform.num_dims != fixed.num_dims:
         raise ValueError(f"The start '{name}' has {transform.num_dims} dimensions, the images have {fixed.num_dims}.")
-    matrix = np.eye(4)
-    skip = 3 - transform.num_dims
-    matrix[skip:, skip:] = transform.matrix.numpy()
-    return Candidate(name, matrix)
+    return Candidate(name, lift_matrix(transform.matrix.numpy()))

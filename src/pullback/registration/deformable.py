@@ -38,7 +38,8 @@ MARGIN_VOXELS = 8
 BACKGROUND_MARGIN_VOXELS = 4
 """The same around an object that is surrounded by background, where little is lost."""
 LATTICE_VOXELS = 8
-"""The lattice of the deformation starts and ends at multiples of this many voxels, counted from the world's origin."""
+"""The lattice of the deformation starts and ends at multiples of this many voxels, counted from the world's origin: the
+coarsest level averages so many, so that its voxels too lie where they did in a file that was cropped or padded."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,7 @@ def domain_of(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
     padding a file changes nothing.
     """
     factors = Level(LATTICE_VOXELS, 0).factors(fixed)
-    low, high = np.zeros(3), np.array(fixed.grid.shape) - 1.0
-    if fixed.has_background:
-        corners = [_extent(fixed.foreground)]
-        if moving.has_background:
-            seen = torch.from_numpy(np.stack(_box(_extent(moving.foreground))))
-            back = np.linalg.inv(matrix)
-            world = moving.grid.to_world(seen).numpy() @ back[:3, :3].T + back[:3, 3]
-            voxels = fixed.grid.to_voxel(world).numpy().clip(low, high)
-            corners.append((voxels.min(axis=0), voxels.max(axis=0)))
-        low = np.minimum.reduce([c[0] for c in corners])
-        high = np.maximum.reduce([c[1] for c in corners])
+    low, high = _bounds_of_objects(fixed, moving, matrix)
     anchor = np.round(fixed.grid.to_voxel(torch.zeros(1, 3))[0].numpy())
     margin = np.array([max(2, _margin_of(fixed) * f // LATTICE_VOXELS) for f in factors])
     steps = np.array(factors)
@@ -114,7 +105,22 @@ def domain_of(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
     return fixed.crop(start.tolist(), stop.tolist())
 
 
+def _bounds_of_objects(fixed: Volume, moving: Volume, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest fixed voxel of both objects, or of the field of view if the fixed one has no background."""
+    low, high = np.zeros(3), np.array(fixed.grid.shape) - 1.0
+    if not fixed.has_background:
+        return low, high
+    first, last = _extent(fixed.foreground)
+    if moving.has_background:
+        back = np.linalg.inv(matrix)
+        world = moving.grid.to_world(_corners(*_extent(moving.foreground))).numpy() @ back[:3, :3].T + back[:3, 3]
+        voxels = fixed.grid.to_voxel(world).numpy().clip(low, high)
+        first, last = np.minimum(first, voxels.min(axis=0)), np.maximum(last, voxels.max(axis=0))
+    return first, last
+
+
 def _margin_of(fixed: Volume) -> int:
+    """Room around the object, in voxels of the finest axis."""
     return BACKGROUND_MARGIN_VOXELS if fixed.has_background else MARGIN_VOXELS
 
 
@@ -128,10 +134,9 @@ def _extent(foreground: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _box(extent: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
-    """The corners of a box."""
-    ends = np.stack(extent)
-    return [np.array([ends[a, 0], ends[b, 1], ends[c, 2]]) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+def _corners(low: np.ndarray, high: np.ndarray) -> Tensor:
+    """The corners of a box, ``(8, 3)``."""
+    return torch.cartesian_prod(*torch.from_numpy(np.stack([low, high], axis=1)))
 
 
 def deform(
@@ -204,6 +209,7 @@ class _Parts:
     on_step: OnStep | None
 
     def objective(self, displacement: Tensor, value: float) -> float:
+        """A similarity's value less the energies of a displacement."""
         return value - sum(float(regularity.energy(displacement)[0]) for regularity in self.regularities)
 
 
@@ -224,6 +230,7 @@ class _Stage:
 
     @classmethod
     def between(cls, domain: Volume, moving: Volume, matrix: np.ndarray, level: Level, device: str) -> "_Stage":
+        """The stage of a level from volumes at full resolution: moving voxels about as large as the fixed ones."""
         factors = level.factors(domain)
         fixed = domain.coarsen(factors)
         moving = moving.coarsen(_matching_factors(moving, fixed, matrix))
@@ -303,13 +310,18 @@ class _Stage:
                 reason = f"gained less than {parts.stop.tolerance:g} in {parts.stop.window} steps"
                 break
         values.append(self._compare(displacement, parts.similarity, images)[0])
-        judge = parts.similarity.as_judge()
-        before, after = (self._compare(field, judge, images)[0] for field in (start, displacement))
-        if parts.objective(displacement, after) <= parts.objective(start, before):
+        if not self._is_better(displacement, start, parts, images):
             return start, values, "gained nothing and was taken back"
         return displacement, values, reason
 
+    def _is_better(self, after: Tensor, before: Tensor, parts: _Parts, images: tuple[Tensor, Tensor]) -> bool:
+        """Whether the objective grew from one displacement to another, by the similarity's own judge."""
+        judge = parts.similarity.as_judge()
+        ends = [parts.objective(field, self._compare(field, judge, images)[0]) for field in (before, after)]
+        return ends[1] > ends[0]
+
     def _empty(self, channels: int) -> Tensor:
+        """Room for so many channels on this lattice; what is in it does not matter."""
         if self.fixed.device.type == "cpu":
             return empty_like_shape(1, channels, *self.grid.shape)
         return torch.empty(1, channels, *self.grid.shape, device=self.fixed.device)

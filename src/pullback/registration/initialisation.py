@@ -18,10 +18,12 @@ from pullback.registration.linear import Comparison, Frame, optimise
 from pullback.registration.volume import Volume
 from pullback.similarity import LNCC, NCC, AbstractSimilarity
 
-METHODS = ("none", "header", "centre", "moments", "search")
+METHODS = ("header", "centre", "moments", "search")
+"""Sources of candidates."""
 OBJECT_VOXELS = 20
 """Length of the fixed object at the coarse resolution, in voxels."""
 NUM_ROTATIONS = 300
+"""Of the search in 3-D: no turn is farther than 35 degrees from one of them, 18 on average."""
 MIDDLES = "middles of the fields of view"
 UPRIGHT_NAMES = ("header", MIDDLES, "centre of mass")
 """Starts that trust the headers' orientation; they are always refined, and preferred when no other wins clearly."""
@@ -115,7 +117,7 @@ def initialise(
     fixed: Volume,
     moving: Volume,
     *,
-    methods: tuple[str, ...] = ("header", "centre", "moments", "search"),
+    methods: tuple[str, ...] = METHODS,
     given: tuple[Candidate, ...] = (),
     coarse: AbstractSimilarity | None = None,
     fine: AbstractSimilarity | None = None,
@@ -132,6 +134,9 @@ def initialise(
         fine: Similarity of the last refinement (default: signed LNCC).
         kind: The kind of map of the last refinement.
         clear_margin: Share of its score by which a pose must win that contradicts the headers' orientation.
+
+    Returns:
+        The winner and what it was chosen from, after the last refinement.
     """
     coarse = coarse or NCC()
     centre, _, radius = geometry_of(fixed)
@@ -161,6 +166,14 @@ def best_in_detail(
 
     By local correlation only what the moving field of view shows is compared, unless background surrounds the object;
     what counts in the end is then how well the object fits (:meth:`Comparison.value_inside`).
+
+    Args:
+        fixed, moving: Volumes at full resolution.
+        ordered: Candidates, best first.
+        limit: How many distinct ones to improve.
+        fine: The similarity (default: signed LNCC).
+        kind: The kind of map.
+        clear_margin: As in :func:`initialise`.
     """
     centre, _, radius = geometry_of(fixed)
     upright = [c for c in ordered if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES][:1]
@@ -199,7 +212,7 @@ def factors_for(volume: Volume, spacing_mm: float) -> tuple[int, ...]:
 def comparison_at(
     fixed: Volume, moving: Volume, spacing_mm: float, similarity: AbstractSimilarity, ignores_view: bool = True
 ) -> Comparison:
-    """The comparison of two volumes at about a spacing."""
+    """The comparison of two volumes at about a spacing; see :class:`Comparison` for `ignores_view`."""
     coarse = [v.coarsen(factors_for(v, spacing_mm)) for v in (fixed, moving)]
     return Comparison(coarse[0], coarse[1], similarity, ignores_view=ignores_view)
 
@@ -213,13 +226,24 @@ def refine(
     is_flat: bool,
     max_steps: int = 30,
 ) -> Candidate:
-    """A candidate improved."""
+    """A candidate improved by the linear stage's optimiser, with its new score.
+
+    Args:
+        candidate: The start.
+        comparison: Of the volumes, at the resolution that counts.
+        centre: Of the fixed object, mm.
+        radius: Half its length, mm.
+        kind: The kind of map.
+        is_flat: Whether the images are 2-D.
+        max_steps: Steps of the optimiser at most.
+    """
     frame = Frame(candidate.matrix, centre, radius, kind, is_flat)
     matrix, score, _ = optimise(comparison, frame, max_steps=max_steps)
     return Candidate(candidate.name, matrix, score)
 
 
 def _candidates(fixed: Volume, moving: Volume, methods: tuple[str, ...]) -> list[Candidate]:
+    """Unscored starts of the methods that are named."""
     fixed_centre, fixed_axes, _ = geometry_of(fixed)
     moving_centre, moving_axes, _ = geometry_of(moving)
 
@@ -280,6 +304,7 @@ def distinct(ordered: Sequence[Candidate], centre: np.ndarray, radius: float, li
 
 
 def _differ(a: np.ndarray, b: np.ndarray, centre: np.ndarray, radius: float) -> bool:
+    """Whether two world matrices turn an object differently, or take its centre elsewhere."""
     moved = np.linalg.norm((a - b)[:3, :3] @ centre + (a - b)[:3, 3])
     return turn_degrees(a, b) > DISTINCT_DEGREES or bool(moved > DISTINCT_SHARE * 2 * radius)
 

@@ -8,7 +8,7 @@ import numpy as np
 from pullback.data import Pair
 from pullback.registration.choice import Choice
 from pullback.registration.deformable import Deformation, SteepestAscent
-from pullback.registration.initialisation import Candidate
+from pullback.registration.initialisation import METHODS, Candidate
 from pullback.registration.schedule import Level, Plateau
 from pullback.registration.volume import Volume
 from pullback.regularity import AbstractRegularity, Elasticity, Gaussian
@@ -71,7 +71,7 @@ class Plan:
         seed: Recorded; every step is deterministic, so that it changes nothing.
     """
 
-    methods: tuple[str, ...] = ("header", "centre", "moments", "search")
+    methods: tuple[str, ...] = METHODS
     given: tuple[Candidate, ...] = ()
     first: Candidate | None = None
     similarity: Callable[[Volume, Volume], Choice] | None = None

@@ -20,10 +20,10 @@ class StageHistory:
 
 @dataclass(frozen=True)
 class SimilarityReport:
-    """Which similarity was used, why, and its value at full resolution.
+    """Which similarity was used, why, and its value at the resolution of the evidence.
 
     Attributes:
-        name: ``mse``, ``ncc``, ``lncc`` or ``mi``.
+        name: ``mse``, ``ncc``, ``lncc``, ``mi`` or ``mind``.
         why: The reason.
         before: Under the alignment named in :attr:`RegistrationResult.before_name`.
         after_linear: After the linear stage.

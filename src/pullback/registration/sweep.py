@@ -35,6 +35,8 @@ LENGTH_VOXELS = 16
 ROOM = 1.7
 """Side of the cube of shifts, in lengths of the fixed object."""
 NUM_TURNS, SIZES = 600, (0.87, 1.0, 1.15)
+"""What is tried: turns in 3-D (none is farther than 27 degrees from one of them), each at these scales if the map may
+have one."""
 SURROUNDINGS_VOXELS, FLOOR = 1.5, 0.1
 """Standard deviation of the window that local structure is relative to, and the share of the largest spread that counts
 as none."""
@@ -54,6 +56,9 @@ def search_thoroughly(
         known: Candidates of the first search, by local correlation; one that fits best of all stays.
         kind: The kind of map of the last refinement.
         clear_margin: As in :func:`initialise`.
+
+    Returns:
+        The best of all candidates, new and known, and what it was chosen from.
     """
     centre, _, radius = geometry_of(fixed)
     sizes = SIZES if kind in ("similarity", "affine") else (1.0,)
@@ -79,6 +84,9 @@ def sweep(fixed: Volume, moving: Volume, turns: np.ndarray, spacing_mm: float) -
         fixed, moving: Volumes at full resolution.
         turns: Linear parts of world matrices to try, ``(N, 3, 3)``.
         spacing_mm: Resolution.
+
+    Returns:
+        One candidate per turn, in their order.
     """
     centre, _, radius = geometry_of(fixed)
     middle = geometry_of(moving)[0]
@@ -119,4 +127,5 @@ def _seen(volume: Volume, matrix: np.ndarray, cube: np.ndarray, shape: np.ndarra
 
 
 def _spectrum(values: np.ndarray) -> np.ndarray:
+    """Fourier coefficients of each channel of ``(C, I, J, K)``."""
     return fft.rfftn(values, axes=(1, 2, 3))
