@@ -1,7 +1,6 @@
 """The thorough search for a start: finds what was cut and turned, is blind to shading; and when two searches agree."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -16,6 +15,7 @@ from pullback.registration import Plan, alignment, sweep
 from pullback.registration.choice import structure_distance
 from pullback.registration.initialisation import Candidate, Initialisation, comparison_at, geometry_of
 from pullback.registration.volume import Volume, prepare
+from pullback.registration.work import Work
 from pullback.similarity import AbstractSimilarity
 from pullback.space import Grid
 from pullback.transforms import Affine
@@ -139,6 +139,6 @@ def test_alike_structure_tells_one_contrast_where_nothing_has_an_outline(second:
     grid = Grid.from_spacing(shape, 2.0)
     fixed, moving = (prepare(Image(smooth_noise(1, *shape, sigma=3.0, seed=n) + 2, grid)) for n in (1, second))
     found = Initialisation(best := Candidate("as they are", np.eye(4), 1.0), (best,))
-    work = SimpleNamespace(fixed=fixed, moving=moving, plan=Plan())
+    work = Work(Plan(), fixed, moving, on_progress=lambda stage, share, word: None)
     assert alignment._is_alike(work, found, correlation=0.5) == is_alike
     assert not alignment._is_alike(work, found, correlation=0.2)
