@@ -166,3 +166,9 @@ def test_the_deformation_is_the_identity_at_its_edge_and_beyond():
             assert not field.displacement.select(axis, end).any()
     far = torch.tensor([[1e4, 0.0, 0.0]], dtype=torch.float64)
     assert torch.equal(field(far), far)
+
+
+@pytest.mark.parametrize(("methods", "told"), [(("headers",), "Did you mean 'header'"), (("none", "search"), "alone")])
+def test_a_plan_refuses_sources_of_starts_that_are_none(methods: tuple[str, ...], told: str):
+    with pytest.raises(ValueError, match=told):
+        Plan(methods=methods)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pullback.checks import check_choice
 from pullback.data import Pair
 from pullback.registration.choice import Choice
 from pullback.registration.deformable import Deformation, SteepestAscent
@@ -69,6 +70,9 @@ class Plan:
         channel_weights: Factor of each channel.
         device: ``cpu`` or ``cuda``.
         seed: Recorded; every step is deterministic, so that it changes nothing.
+
+    Raises:
+        ValueError: If a method is none, or `none` is not alone.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -81,3 +85,9 @@ class Plan:
     channel_weights: tuple[float, ...] | None = None
     device: str = "cpu"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.methods:
+            check_choice("methods", name, ("none", *METHODS))
+        if "none" in self.methods and len(self.methods) > 1:
+            raise ValueError(f"`methods` is {list(self.methods)}, but 'none' stands alone: nothing is searched then.")

@@ -103,7 +103,7 @@ def _doubts(e: Evidence) -> Iterator[str]:
     if e.is_held:
         yield (
             "no pose is clear, so the map was held near the one with the middles of the fields of view together, and "
-            "nothing was deformed"
+            "no deformation was looked for"
         )
     if 0 <= e.margin < PLAUSIBLE_MARGIN:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
