@@ -229,7 +229,7 @@ def by_what(rows: Sequence[Row], what: str) -> list[Row]:
 
 
 def _mouse(results: Results) -> list[str] | None:
-    rows, line = results.get("mouse", []), _simple(results, "mouse", "mice, {count} to one")
+    rows, line = results.get("mouse", []), _simple(results, "mouse", "mice, {count} ordered pairs")
     if line is None:
         return None
     wrong = sum(row["dice_linear"] < MOUSE_FAILURE for row in rows)
