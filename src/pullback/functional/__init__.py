@@ -12,6 +12,7 @@ from pullback.functional.derivatives import (
     multiply_by_gradient,
     relax,
 )
+from pullback.functional.pooled_convolution import pooled_convolution
 from pullback.functional.sample import INTERPOLATIONS, sample, spline_coefficients, warp
 from pullback.functional.smooth import block_mean, coarsen, gaussian_smooth
 from pullback.functional.spectrum import fourier_resize
@@ -37,6 +38,7 @@ __all__ = [
     "largest_length",
     "local_correlation",
     "multiply_by_gradient",
+    "pooled_convolution",
     "relax",
     "sample",
     "spline_coefficients",
