@@ -5,20 +5,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor
 
 from learned_affine_data import CARD, NUM_FOLDS, Data
+from pullback import functional
 from pullback.networks import AbstractNetwork, build
-from pullback.networks.airnet import Pathway
 from pullback.registration import Card
 from pullback.training.cohort import seed_of
 from pullback.training.recipe import NetworkPlan, Recipe, read_recipe
 from pullback.training.state import TrainingState
+from pullback.training.terms import SimilarityTerm
 from pullback.training.weights import save_network, versions
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -67,8 +66,7 @@ def train(
 ) -> bool:
     """Train several experiments on all folds but one, step by step together, and write weights and cards.
 
-    They see the same batches and know nothing of each other; together they need a third of the time, since the first
-    convolution, which takes most of it, is made once for all.
+    They see the same batches and know nothing of each other.
 
     Returns:
         Whether they came to their end within `minutes`; if not, the next call goes on from where they are.
@@ -111,7 +109,7 @@ class Bank:
             torch.manual_seed(seed_of(recipe.seed, fold))
             self.networks.append(build(recipe.network.family, **recipe.network.settings).train())
         parameters = [p for network in self.networks for p in network.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate)  # each number for itself: as many optimisers
+        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)  # each number for itself: as many optimisers
 
     def make_step(self, data: Data, chosen: Tensor, fold: int, step: int, rate: float) -> list[float]:
         """One step of each; their losses."""
@@ -120,24 +118,16 @@ class Bank:
         fixed, moving = data.template.expand(len(chosen), -1, -1, -1, -1), data.images[chosen].float()
         given = {"fixed": fixed, "moving": moving, "true_matrix": data.matrices[chosen]}
         given["registered"] = data.registered[chosen].float()
-        pathways = [network.pathway for network in self.networks if hasattr(network, "pathway")]
-        features = iter(zip(_features(pathways, data.template), _features(pathways, moving), strict=True))
         losses = []
         for recipe, network in zip(self.recipes, self.networks, strict=True):
             seed = seed_of(recipe.seed, 1, fold, step)
             torch.manual_seed(seed)
-            state = TrainingState(given)
-            if hasattr(network, "pathway"):
-                ours, theirs = next(features)
-                pair = (ours.expand(len(chosen), -1, -1, -1, -1), theirs)
-                with mock.patch.object(network.pathway, "pair", return_value=pair):
-                    state.take(network(fixed, moving))
-            else:
-                state.take(network(fixed, moving))
+            state = TrainingState(given | {"matrix": network.matrix_of(fixed, moving)})
+            if any(isinstance(term, SimilarityTerm) for term in recipe.losses):
+                state.take({"warped": functional.warp_by_matrix(moving, state["matrix"])})
             if recipe.augmentation.again.is_on:
                 state.take(recipe.augmentation.seen_again(moving, torch.Generator().manual_seed(seed)))
-                second = network(fixed, state["moving_again"])
-                state.take({f"{name}_again": value for name, value in second.items()})
+                state.take({"matrix_again": network.matrix_of(fixed, state["moving_again"])})
             losses.append(sum(term.weight * term(state) for term in recipe.losses).mean())
         self.optimiser.zero_grad()
         sum(losses).backward()
@@ -158,23 +148,6 @@ class Bank:
             network.load_state_dict(state)
         self.optimiser.load_state_dict(kept["optimiser"])
         return kept["step"]
-
-
-def _features(pathways: Sequence[Pathway], image: Tensor) -> list[Tensor]:
-    """What each pathway makes of an image; the first layer of all of them is one convolution."""
-    if not pathways:
-        return []
-    first = [pathway.convolutions[0][0] for pathway in pathways]
-    weight, bias = (torch.cat([getattr(layer, name) for layer in first]) for name in ("weight", "bias"))
-    image = image.contiguous(memory_format=torch.channels_last_3d)
-    # The largest of what ReLU lets through is what it lets through of the largest, in an eighth of the voxels.
-    small = nnf.relu(nnf.max_pool3d(nnf.conv3d(image, weight, bias, padding=1), 2))
-    made = []
-    for pathway, part in zip(pathways, small.split([layer.out_channels for layer in first], dim=1), strict=True):
-        for level, layer in enumerate(pathway.convolutions[1:]):
-            part = layer(pathway.pool(part) if level else part)
-        made.append(part)
-    return made
 
 
 def _order(fold: int, epoch: int, count: int) -> Tensor:

@@ -4,6 +4,7 @@ Compiled kernels serve float32 tensors on the CPU; other tensors take the plain 
 :mod:`pullback.functional.reference`. Callers never know.
 """
 
+from pullback.functional.affine_sampling import warp_by_matrix
 from pullback.functional.compose import Inversion, balance_inverse, compose, exponential, gap, invert
 from pullback.functional.derivatives import (
     affine_derivative,
@@ -43,5 +44,6 @@ __all__ = [
     "sample",
     "spline_coefficients",
     "warp",
+    "warp_by_matrix",
     "weighted_moments",
 ]

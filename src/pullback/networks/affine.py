@@ -110,7 +110,7 @@ def displacement_of(matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
     num_dims = len(shape)
     gap = matrix[:, :-1] - torch.eye(num_dims + 1, device=matrix.device, dtype=matrix.dtype)[:-1]
     each = (len(matrix), num_dims, *[1] * num_dims)
-    result = gap[:, :, -1].reshape(each).expand(-1, -1, *shape)
+    result = gap[:, :, -1].reshape(each)
     for axis, size in enumerate(shape):
         index = torch.arange(size, dtype=matrix.dtype, device=matrix.device)
         index = index.reshape([size if a == axis else 1 for a in range(num_dims)])

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from pullback import functional
 from pullback.checks import check_choice, check_positive
 from pullback.networks import affine
 from pullback.networks.blocks import CONVOLUTION, MAX_POOL, convolution
@@ -37,8 +38,6 @@ FEATURE_SIZE = 4
 CELL_VOXELS = 2 ** (NUM_LEVELS - 1)
 """The distance of two features before the last pooling."""
 RIDGE_VOXELS = 1.0
-CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
-"""Layouts in which convolutions of few channels take a third of the time on the CPU."""
 AVERAGE_POOL = {2: nnf.adaptive_avg_pool2d, 3: nnf.adaptive_avg_pool3d}
 
 
@@ -52,15 +51,14 @@ class Pathway(nn.Module):
         pairs = itertools.pairwise(widths)
         self.convolutions = nn.ModuleList(convolution(num_dims, a, b, nn.ReLU) for a, b in pairs)
         self.pool = MAX_POOL[num_dims](2)
-        self.layout = CHANNELS_LAST[num_dims]
         self.num_outputs = widths[-1]
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, num_outputs, *(S / 8))``."""
-        image = image.contiguous(memory_format=self.layout)
-        for level, layer in enumerate(self.convolutions):
-            image = layer(self.pool(image) if level else image)
-        return image
+        *pooled, last = self.convolutions
+        for convolve, _ in pooled:
+            image = functional.pooled_convolution(image, convolve.weight, convolve.bias)
+        return last(image)
 
     def pair(self, fixed: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
         """Features of both; those of one template that was expanded to a batch are computed once."""
@@ -103,12 +101,16 @@ class AIRNet(AbstractNetwork):
 
     def state_of(self, fixed: Tensor, moving: Tensor) -> State:
         """`matrix` and its `displacement`."""
+        matrix = self.matrix_of(fixed, moving)
+        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, tuple(fixed.shape[2:]))}
+
+    def matrix_of(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """The voxel matrices alone, ``(B, D + 1, D + 1)``, for losses that need no displacement."""
         shape = tuple(fixed.shape[2:])
         features = [self._small(one) for one in self.pathway.pair(fixed, moving)]
         numbers = self.regression(torch.cat(features, dim=1)).float()
         parts = self._factors(numbers) if self.parametrisation == "factors" else self._rows(numbers)
-        matrix = affine.matrix_about(*parts, affine.origin_of(shape, self.origin, numbers))
-        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, shape)}
+        return affine.matrix_about(*parts, affine.origin_of(shape, self.origin, numbers))
 
     def _small(self, features: Tensor) -> Tensor:
         features = self.pathway.pool(features)
@@ -150,13 +152,16 @@ class AIRNetMatches(AbstractNetwork):
 
     def state_of(self, fixed: Tensor, moving: Tensor) -> State:
         """`matrix` and its `displacement`."""
-        shape = tuple(fixed.shape[2:])
+        matrix = self.matrix_of(fixed, moving)
+        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, tuple(fixed.shape[2:]))}
+
+    def matrix_of(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """The voxel matrices alone, ``(B, D + 1, D + 1)``, for losses that need no displacement."""
         ours, theirs = (self._centred(features) for features in self.pathway.pair(fixed, moving))
         points = self._points(ours)
         offsets = self._offsets(self.compare(_unit(ours)).float().flatten(2), _unit(theirs).flatten(2), points)
         lengths = ours.flatten(2).square().sum(1).add(1e-12).sqrt() + 1e-6
-        matrix = affine.fit(points, offsets, lengths / lengths.sum(1, keepdim=True), ridge=RIDGE_VOXELS**2)
-        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, shape)}
+        return affine.fit(points, offsets, lengths / lengths.sum(1, keepdim=True), ridge=RIDGE_VOXELS**2)
 
     def _centred(self, features: Tensor) -> Tensor:
         features = features.float()

@@ -140,6 +140,11 @@ class C2FViT(AbstractNetwork):
 
     def state_of(self, fixed: Tensor, moving: Tensor) -> State:
         """`matrix` and its `displacement`, of the last stage."""
+        matrix = self.matrix_of(fixed, moving)
+        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, tuple(fixed.shape[2:]))}
+
+    def matrix_of(self, fixed: Tensor, moving: Tensor) -> Tensor:
+        """The voxel matrices alone, ``(B, D + 1, D + 1)``, for losses that need no displacement."""
         shape = tuple(fixed.shape[2:])
         start = self._start(fixed, moving)
         if self.is_centred:
@@ -152,8 +157,7 @@ class C2FViT(AbstractNetwork):
                 pair[1] = functional.warp(pair[1], field)
             tokens, hidden = stage(torch.cat(pair, dim=1), tokens)
             matrix = matrix_of(head(hidden).float().tanh(), shape, centre)
-        matrix = affine.product(start, matrix) if self.is_centred else matrix
-        return {"matrix": matrix, "displacement": affine.displacement_of(matrix, shape)}
+        return affine.product(start, matrix) if self.is_centred else matrix
 
     def _start(self, fixed: Tensor, moving: Tensor) -> Tensor:
         """The translation that brings both centres of mass together."""
