@@ -66,8 +66,7 @@ def _options() -> argparse.Namespace:
     training = commands.add_parser("train")
     training.add_argument("experiments", nargs="+", choices=tuple(EXPERIMENTS))
     training.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
-    training.add_argument("--epochs", type=int, default=18)
-    training.add_argument("--learning-rate", type=float, default=1e-3)
+    training.add_argument("--epochs", type=int, default=30)
     training.add_argument("--minutes", type=float, default=9.0, help="after which it stops, to go on later")
     return parser.parse_args()
 
@@ -79,7 +78,7 @@ def _train(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
         if all(weights_path(options.work, name, fold).exists() for name in options.experiments):
             continue
         left = options.minutes - (time.monotonic() - started) / 60
-        words = {"num_epochs": options.epochs, "learning_rate": options.learning_rate, "minutes": left}
+        words = {"num_epochs": options.epochs, "minutes": left}
         if left <= 0 or not train(options.experiments, data, fold, options.work, **words):
             print("there is more to do: call this again")
             return

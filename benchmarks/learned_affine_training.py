@@ -28,6 +28,7 @@ NETWORKS = {
 }
 EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{number: (number, ()) for number in "12345"},
+    "2-plain": ("2", ("network.settings.is_standardised=false",)),
     "4-gradient-free": ("4", ("losses.1.is_differentiable=false",)),
     "2-factors": ("2", ("network.settings.parametrisation=factors",)),
     "4-factors": ("4", ("network.settings.parametrisation=factors",)),
@@ -36,6 +37,8 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "4-c2fvit": ("4", ()),
 }
 """The number of the recipe of each, and what is changed in it; a name of `NETWORKS` in it takes that network."""
+LEARNING_RATES = {"airnet": 5e-4, "airnet-matches": 1e-2, "c2fvit": 1e-3}
+"""At first, by family: each the best of two or three that were tried on the images of fold 0."""
 BATCH = 5
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises; it then falls along a cosine."""
@@ -61,7 +64,6 @@ def train(
     folder: Path,
     *,
     num_epochs: int,
-    learning_rate: float,
     minutes: float,
 ) -> bool:
     """Train several experiments on all folds but one, step by step together, and write weights and cards.
@@ -73,23 +75,26 @@ def train(
     """
     started = time.monotonic()
     index = torch.cat([data.where(other) for other in range(NUM_FOLDS) if other != fold])
-    bank = Bank([recipe_for(name) for name in experiments], fold, learning_rate)
+    bank = Bank([recipe_for(name) for name in experiments], fold)
     path = folder / f"{'+'.join(experiments)}-fold{fold}.state"
-    first = bank.restore(path)
+    first, before = bank.restore(path)
+    processor = time.process_time() - before
     steps_per_epoch = len(index) // BATCH
     num_steps, sums = num_epochs * steps_per_epoch, []
     for step in range(first, num_steps):
         if time.monotonic() - started > 60 * minutes:
-            bank.save(path, step)
+            bank.save(path, step, time.process_time() - processor)
             return False
         chosen = index[_order(fold, step // steps_per_epoch, len(index))[step % steps_per_epoch]]
-        sums.append(bank.make_step(data, chosen, fold, step, learning_rate * _share(step / num_steps)))
+        sums.append(bank.make_step(data, chosen, fold, step, _share(step / num_steps)))
         if (step + 1) % steps_per_epoch == 0:
             losses = ", ".join(f"{n} {v:.5f}" for n, v in zip(experiments, np.mean(sums, axis=0), strict=True))
             print(f"fold {fold}, epoch {(step + 1) // steps_per_epoch}: {losses}", flush=True)
             sums.clear()
+    seconds = round(time.process_time() - processor)
+    figures = {"epochs": num_epochs, "processor_seconds_together": seconds, "num_together": len(experiments)}
     for name, network in zip(experiments, bank.networks, strict=True):
-        save_network(weights_path(folder, name, fold), network.eval(), _card(network, num_epochs))
+        save_network(weights_path(folder, name, fold), network.eval(), _card(network, figures))
     path.unlink(missing_ok=True)
     return True
 
@@ -100,21 +105,24 @@ class Bank:
     Args:
         recipes: Of each.
         fold: Left out.
-        learning_rate: At first.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], fold: int, learning_rate: float) -> None:
+    def __init__(self, recipes: Sequence[Recipe], fold: int) -> None:
         self.recipes, self.networks = list(recipes), []
         for recipe in recipes:
             torch.manual_seed(seed_of(recipe.seed, fold))
             self.networks.append(build(recipe.network.family, **recipe.network.settings).train())
-        parameters = [p for network in self.networks for p in network.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)  # each number for itself: as many optimisers
+        rates = [LEARNING_RATES[recipe.network.family] for recipe in recipes]
+        groups = [
+            {"params": list(network.parameters()), "at_first": rate}
+            for network, rate in zip(self.networks, rates, strict=True)
+        ]
+        self.optimiser = torch.optim.Adam(groups, fused=True)  # each number for itself: as many optimisers
 
-    def make_step(self, data: Data, chosen: Tensor, fold: int, step: int, rate: float) -> list[float]:
-        """One step of each; their losses."""
+    def make_step(self, data: Data, chosen: Tensor, fold: int, step: int, share: float) -> list[float]:
+        """One step of each, at a share of its learning rate; their losses."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = share * group["at_first"]
         fixed, moving = data.template.expand(len(chosen), -1, -1, -1, -1), data.images[chosen].float()
         given = {"fixed": fixed, "moving": moving, "true_matrix": data.matrices[chosen]}
         given["registered"] = data.registered[chosen].float()
@@ -134,20 +142,21 @@ class Bank:
         self.optimiser.step()
         return [float(loss.detach()) for loss in losses]
 
-    def save(self, path: Path, step: int) -> None:
-        """Keep weights, optimiser and step."""
+    def save(self, path: Path, step: int, seconds: float) -> None:
+        """Keep weights, optimiser, step and the processor's seconds so far."""
         networks = [network.state_dict() for network in self.networks]
-        torch.save({"networks": networks, "optimiser": self.optimiser.state_dict(), "step": step}, path)
+        kept = {"networks": networks, "optimiser": self.optimiser.state_dict(), "step": step, "seconds": seconds}
+        torch.save(kept, path)
 
-    def restore(self, path: Path) -> int:
-        """Take what was kept, if it was; the step to go on with."""
+    def restore(self, path: Path) -> tuple[int, float]:
+        """Take what was kept, if it was; the step to go on with, and the seconds so far."""
         if not path.exists():
-            return 0
+            return 0, 0.0
         kept = torch.load(path, weights_only=True)
         for network, state in zip(self.networks, kept["networks"], strict=True):
             network.load_state_dict(state)
         self.optimiser.load_state_dict(kept["optimiser"])
-        return kept["step"]
+        return kept["step"], kept["seconds"]
 
 
 def _order(fold: int, epoch: int, count: int) -> Tensor:
@@ -160,11 +169,11 @@ def _share(done: float) -> float:
     return min(done / WARM_UP, 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _card(network: AbstractNetwork, num_epochs: int) -> Card:
+def _card(network: AbstractNetwork, figures: dict[str, int]) -> Card:
     values = CARD.as_dict() | {
         "family": network.family,
         "settings": network.settings,
         "versions": versions(),
-        "figures": {"epochs": num_epochs},
+        "figures": figures,
     }
     return Card.from_dict(values)

@@ -13,7 +13,8 @@ What differs, and why: matrices are in voxels and lead from fixed to moving (sou
 to fixed, though the images had been resized); the network gives what the matrix has beyond the identity, and the last
 layer starts near zero, so that a new network is the identity; linear parts act about the middle of the lattice (option
 `origin`; FLIRT's act about a corner, which makes a turn look like a translation); on lattices other than 64^3 the last
-features are averaged to 4^3. Beside the matrix there are rotation, translation, scale and shear as factors (option
+features are averaged to 4^3; features can be standardised (option `is_standardised`), without which the layers after
+them learn slowly. Beside the matrix there are rotation, translation, scale and shear as factors (option
 `parametrisation`), and, as the family ``airnet-matches``, an affine map fitted to matched features in closed form,
 which has no fully connected layers at all. All three are for comparison: a matrix is a poor parametrisation.
 """
@@ -38,6 +39,8 @@ FEATURE_SIZE = 4
 CELL_VOXELS = 2 ** (NUM_LEVELS - 1)
 """The distance of two features before the last pooling."""
 RIDGE_VOXELS = 1.0
+MOMENTUM = 0.05
+"""Share of a new batch in the means and variances of features that are kept for use after the training."""
 AVERAGE_POOL = {2: nnf.adaptive_avg_pool2d, 3: nnf.adaptive_avg_pool3d}
 
 
@@ -82,10 +85,13 @@ class AIRNet(AbstractNetwork):
         translation_scale_voxels: float,
         origin: str,
         head_std: float,
+        is_standardised: bool,
     ) -> None:
         super().__init__(num_dims=num_dims, num_channels=num_channels, multiple=2**NUM_LEVELS)
         self.pathway = Pathway(num_dims, num_channels, start_channels)
         num_features = 2 * self.pathway.num_outputs * FEATURE_SIZE**num_dims
+        statistics = nn.BatchNorm1d(num_features // 2, affine=False, momentum=MOMENTUM)
+        self.standardise = statistics if is_standardised else nn.Identity()
         first, second = widths
         self.regression = nn.Sequential(
             nn.Linear(num_features, first),
@@ -108,7 +114,8 @@ class AIRNet(AbstractNetwork):
         """The voxel matrices alone, ``(B, D + 1, D + 1)``, for losses that need no displacement."""
         shape = tuple(fixed.shape[2:])
         features = [self._small(one) for one in self.pathway.pair(fixed, moving)]
-        numbers = self.regression(torch.cat(features, dim=1)).float()
+        ours, theirs = self.standardise(torch.cat(features).float()).chunk(2)
+        numbers = self.regression(torch.cat([ours, theirs], dim=1)).float()
         parts = self._factors(numbers) if self.parametrisation == "factors" else self._rows(numbers)
         return affine.matrix_about(*parts, affine.origin_of(shape, self.origin, numbers))
 
@@ -201,6 +208,7 @@ def airnet(
     translation_scale_voxels: float = 32.0,
     origin: str = "middle",
     head_std: float = 1e-5,
+    is_standardised: bool = False,
 ) -> AIRNet:
     """AIRNet: one affine map from two pathways with the same weights.
 
@@ -215,6 +223,10 @@ def airnet(
             002, 1 in experiment 1.
         origin: ``middle`` or ``corner``: about which point of the lattice the linear part acts.
         head_std: Of the last layer's first weights.
+        is_standardised: Whether each feature has mean 0 and variance 1, over both images of the pairs of a batch (after
+            the training: over those it has seen last), before the first hidden layer. Source 002 has no such step;
+            without it most of what a feature says is the same for every image, and dropout's noise in it hides the
+            rest.
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` is {dropout}, but a share from 0 to below 1 is needed.")
@@ -228,6 +240,7 @@ def airnet(
         translation_scale_voxels=translation_scale_voxels,
         origin=origin,
         head_std=head_std,
+        is_standardised=is_standardised,
     )
 
 
