@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numba
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,6 +29,18 @@ def gradients_of_warp() -> list[Tensor]:
     return list(torch.autograd.grad((functional.warp(*leaves) * OTHER_IMAGE).sum(), leaves))
 
 
+def convolution_and_gradients() -> list[Tensor]:
+    leaves = [noise(3, 1, 8, 6, 10, seed=6), noise(2, 1, 3, 3, 3, seed=7), noise(2, seed=8)]
+    made = functional.pooled_convolution(*(leaf.requires_grad_() for leaf in leaves))
+    return [made.detach(), *torch.autograd.grad(made.square().sum(), leaves)]
+
+
+def matrix_warp_and_gradient() -> list[Tensor]:
+    matrix = (torch.eye(4) + torch.from_numpy(np.vstack([MATRIX, np.zeros(4)])).float() * 0.01)[None].requires_grad_()
+    made = functional.warp_by_matrix(IMAGE, matrix)
+    return [made.detach(), *torch.autograd.grad((made * OTHER_IMAGE).sum(), matrix)]
+
+
 def histogram_and_gradient() -> list[Tensor]:
     histogram = functional.joint_histogram(bins(IMAGE), bins(OTHER_IMAGE), WEIGHTS[0, 0], 16)
     return [
@@ -46,6 +59,8 @@ WORK: dict[str, Callable[[], list[Tensor]]] = {
     "jacobian_determinant": lambda: [functional.jacobian_determinant(FIELD)],
     "multiply_by_gradient": lambda: [functional.multiply_by_gradient(OTHER_IMAGE, IMAGE)],
     "affine_derivative": lambda: [torch.from_numpy(functional.affine_derivative(IMAGE, MATRIX, OTHER_IMAGE))],
+    "pooled_convolution": convolution_and_gradients,
+    "warp_by_matrix": matrix_warp_and_gradient,
     "local_correlation": lambda: list(functional.local_correlation(IMAGE, OTHER_IMAGE)),
     "weighted local_correlation": lambda: list(functional.local_correlation(IMAGE, OTHER_IMAGE, WEIGHTS)),
     "weighted_moments": lambda: [functional.weighted_moments(IMAGE, OTHER_IMAGE, WEIGHTS)],

@@ -116,3 +116,29 @@ def test_a_template_expanded_to_a_batch_is_as_good_as_its_copies(name: str):
     once = network(template[:1].expand_as(moving), moving)["matrix"]
     copies = network(template[:1].repeat(3, 1, 1, 1, 1), moving)["matrix"]
     torch.testing.assert_close(once, copies, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "c2fvit"])
+def test_the_matrix_alone_is_the_matrix_of_the_state(name: str):
+    network = awake(name, num_dims=2, **({"start_channels": 8} if name == "c2fvit" else {}))
+    with torch.no_grad():
+        assert torch.equal(network.matrix_of(*pair(2)), network(*pair(2))["matrix"])
+
+
+def test_standardised_features_have_no_common_part():
+    network = awake(is_standardised=True).train()
+    seen = []
+    network.regression.register_forward_pre_hook(lambda _, given: seen.append(given[0].unflatten(1, (2, -1))))
+    network(*pair(3, batch=8, size=32))
+    moments = seen[0].detach().flatten(0, 1)
+    torch.testing.assert_close(moments.mean(0), torch.zeros(1024), atol=1e-4, rtol=0)
+    assert moments.var(0, correction=0).median() == pytest.approx(1, abs=0.01)
+
+
+def test_a_standardised_network_answers_for_one_pair_as_for_many():
+    network = awake(is_standardised=True)
+    fixed, moving = pair(3, batch=3)
+    with torch.no_grad():
+        together = network(fixed, moving)["matrix"]
+        alone = network(fixed[:1], moving[:1])["matrix"]
+    torch.testing.assert_close(alone, together[:1], atol=1e-5, rtol=1e-5)

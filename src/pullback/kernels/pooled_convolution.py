@@ -77,15 +77,14 @@ def _add_plane(acc, at, padded, start, step, taps, low, high):
 
 @njit(fastmath=FAST)
 def _pool(acc, n, low, high, out, which):
-    """The largest of each block of 8 in four rows of `n`, at least 0, and its number in the block."""
+    """The largest of each block of 8 in four rows of `n`, at least 0, and its number in the block; NaN stays NaN."""
     for cell in range(low // 2, high // 2):
-        largest, at = F4(-np.inf), 0
-        for row in range(4):
-            for side in range(2):
-                value = acc[U8(row * n + 2 * cell + side)]
-                if value > largest:
-                    largest, at = value, 2 * row + side
-        out[cell], which[cell] = max(largest, F4(0)), at
+        largest, at = acc[U8(2 * cell)], 0
+        for number in range(1, 8):
+            value = acc[U8((number >> 1) * n + 2 * cell + (number & 1))]
+            if value > largest or value != value:
+                largest, at = value, number
+        out[cell], which[cell] = F4(0) if largest < F4(0) else largest, at
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
