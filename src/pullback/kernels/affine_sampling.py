@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 F4 = np.float32
+U8 = np.uint64
 
 
 @njit(cache=True)
@@ -54,60 +55,85 @@ def _corner(position, size):
     position = position if position > 0 else 0.0  # NaN goes to 0 too
     position = min(position, size - 1.0)
     lower = min(int(position), max(size - 2, 0))
-    return lower, min(lower + 1, size - 1), F4(position - lower), free
+    return lower, F4(position - lower), free
 
 
 @njit(inline="always")
 def _position(matrix, axis, i, j, k):
-    return matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 2] * k + matrix[axis, 3]
+    return matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 3] + matrix[axis, 2] * k
+
+
+@njit(inline="always")
+def _steps(size_i, size_j, size_k):
+    """From a voxel to the next along each axis, in a flat volume; none along an axis of a single voxel."""
+    return U8(size_j * size_k if size_i > 1 else 0), U8(size_k if size_j > 1 else 0), U8(1 if size_k > 1 else 0)
 
 
 @njit(parallel=True, cache=True)
 def warp(volumes, matrix, box, out):
     """``out[c](x) = volumes[c](matrix x)``; `out` starts at zero, `matrix` is ``(3, 4)`` and finite."""
     num, size_i, size_j, size_k = volumes.shape
+    flat, volume = volumes.reshape(-1), U8(size_i * size_j * size_k)
+    step_i, step_j, step_k = _steps(size_i, size_j, size_k)
     for i in prange(out.shape[1]):
         for j in range(out.shape[2]):
             first, last = _visible(matrix, box, (size_i, size_j, size_k), i, j, out.shape[3])
             for k in range(first, last):
-                i0, i1, a, _ = _corner(_position(matrix, 0, i, j, k), size_i)
-                j0, j1, b, _ = _corner(_position(matrix, 1, i, j, k), size_j)
-                k0, k1, c, _ = _corner(_position(matrix, 2, i, j, k), size_k)
+                i0, a, _ = _corner(_position(matrix, 0, i, j, k), size_i)
+                j0, b, _ = _corner(_position(matrix, 1, i, j, k), size_j)
+                k0, c, _ = _corner(_position(matrix, 2, i, j, k), size_k)
                 p, q, r = F4(1) - a, F4(1) - b, F4(1) - c
+                near = U8((i0 * size_j + j0) * size_k + k0)
                 for n in range(num):
-                    v = volumes[n]
-                    low = q * (r * v[i0, j0, k0] + c * v[i0, j0, k1]) + b * (r * v[i0, j1, k0] + c * v[i0, j1, k1])
-                    high = q * (r * v[i1, j0, k0] + c * v[i1, j0, k1]) + b * (r * v[i1, j1, k0] + c * v[i1, j1, k1])
+                    far = near + step_i
+                    low = q * (r * flat[near] + c * flat[near + step_k])
+                    low += b * (r * flat[near + step_j] + c * flat[near + step_j + step_k])
+                    high = q * (r * flat[far] + c * flat[far + step_k])
+                    high += b * (r * flat[far + step_j] + c * flat[far + step_j + step_k])
                     out[n, i, j, k] = p * low + a * high
+                    near += volume
 
 
 @njit(parallel=True, cache=True)
 def warp_by_matrix(volumes, matrix, box, upstream, out):
     """Derivative of ``sum(upstream * warp)`` by the matrix, plane by plane: `out` is ``(I, 3, 4)``."""
     num, size_i, size_j, size_k = volumes.shape
+    flat, volume = volumes.reshape(-1), U8(size_i * size_j * size_k)
+    step_i, step_j, step_k = _steps(size_i, size_j, size_k)
     for i in prange(upstream.shape[1]):
         total = np.zeros((3, 4))
         for j in range(upstream.shape[2]):
             first, last = _visible(matrix, box, (size_i, size_j, size_k), i, j, upstream.shape[3])
+            x = y = z = x_k = y_k = z_k = 0.0
             for k in range(first, last):
-                i0, i1, a, free_i = _corner(_position(matrix, 0, i, j, k), size_i)
-                j0, j1, b, free_j = _corner(_position(matrix, 1, i, j, k), size_j)
-                k0, k1, c, free_k = _corner(_position(matrix, 2, i, j, k), size_k)
+                i0, a, free_i = _corner(_position(matrix, 0, i, j, k), size_i)
+                j0, b, free_j = _corner(_position(matrix, 1, i, j, k), size_j)
+                k0, c, free_k = _corner(_position(matrix, 2, i, j, k), size_k)
                 gx = gy = gz = F4(0)
+                near = U8((i0 * size_j + j0) * size_k + k0)
                 for n in range(num):
-                    v, u = volumes[n], upstream[n, i, j, k]
-                    l00, l01 = v[i1, j0, k0] - v[i0, j0, k0], v[i1, j0, k1] - v[i0, j0, k1]
-                    l10, l11 = v[i1, j1, k0] - v[i0, j1, k0], v[i1, j1, k1] - v[i0, j1, k1]
+                    u, far = upstream[n, i, j, k], near + step_i
+                    v00, v01 = flat[near], flat[near + step_k]
+                    v10, v11 = flat[near + step_j], flat[near + step_j + step_k]
+                    l00, l01 = flat[far] - v00, flat[far + step_k] - v01
+                    l10, l11 = flat[far + step_j] - v10, flat[far + step_j + step_k] - v11
                     gx += u * ((l00 + c * (l01 - l00)) * (F4(1) - b) + (l10 + c * (l11 - l10)) * b)
-                    p0, p1 = v[i0, j0, k0] + a * l00, v[i0, j0, k1] + a * l01
-                    q0, q1 = v[i0, j1, k0] + a * l10, v[i0, j1, k1] + a * l11
+                    p0, p1, q0, q1 = v00 + a * l00, v01 + a * l01, v10 + a * l10, v11 + a * l11
                     gy += u * ((q0 - p0) + c * ((q1 - p1) - (q0 - p0)))
                     gz += u * ((p1 - p0) + b * ((q1 - q0) - (p1 - p0)))
+                    near += volume
                 gx, gy, gz = gx * free_i, gy * free_j, gz * free_k
-                for row in range(3):
-                    g = gx if row == 0 else (gy if row == 1 else gz)
-                    total[row, 0] += g * i
-                    total[row, 1] += g * j
-                    total[row, 2] += g * k
-                    total[row, 3] += g
+                x, y, z = x + gx, y + gy, z + gz
+                x_k, y_k, z_k = x_k + gx * k, y_k + gy * k, z_k + gz * k
+            _add_line(total, i, j, (x, y, z), (x_k, y_k, z_k))
         out[i] = total
+
+
+@njit(inline="always")
+def _add_line(total, i, j, sums, sums_by_k):
+    """Sums over a line, and sums weighted by k, to the derivatives by a matrix."""
+    for row in range(3):
+        total[row, 0] += i * sums[row]
+        total[row, 1] += j * sums[row]
+        total[row, 2] += sums_by_k[row]
+        total[row, 3] += sums[row]
