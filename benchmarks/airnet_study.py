@@ -41,14 +41,7 @@ def main() -> None:
     elif options.command == "stress":
         _stress(options, data)
     else:
-        bench = learned_affine_scores.bench_of(data)
-        rows = []
-        for row in learned_affine_scores.rows_of(bench, list(EXPERIMENTS), options.work):
-            rows.append(row)
-            print(row, flush=True)
-        _keep("rows", rows, "test images of four people that no fold holds")
-        learned_affine_figures.draw_bars(RESULTS.parent / "airnet-bars.png", rows)
-        learned_affine_figures.draw_overlays(options.work, bench, options.overlay)
+        _score(options, data)
 
 
 def _options() -> argparse.Namespace:
@@ -62,6 +55,7 @@ def _options() -> argparse.Namespace:
     hard.add_argument("--weights", type=Path, help="of the learned start (default: a network that has learned nothing)")
     hard.add_argument("--count", type=int, default=20)
     scoring = commands.add_parser("score")
+    scoring.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2], help="others keep the rows they have")
     scoring.add_argument("--overlay", default="4", choices=tuple(EXPERIMENTS), help="whose answers to draw")
     training = commands.add_parser("train")
     training.add_argument("experiments", nargs="+", choices=tuple(EXPERIMENTS))
@@ -82,6 +76,19 @@ def _train(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
         if left <= 0 or not train(options.experiments, data, fold, options.work, **words):
             print("there is more to do: call this again")
             return
+
+
+def _score(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
+    """Score the trainings of some folds, beside what was scored before, and draw."""
+    bench, rows = learned_affine_scores.bench_of(data), []
+    for row in learned_affine_scores.rows_of(bench, list(EXPERIMENTS), options.folds, options.work):
+        rows.append(row)
+        print(row, flush=True)
+    earlier = json.loads(RESULTS.read_text()).get("rows", []) if RESULTS.exists() else []
+    rows = learned_affine_scores.merged(earlier, rows, list(EXPERIMENTS))
+    _keep("rows", rows, "test images of four people that no fold holds")
+    learned_affine_figures.draw_bars(RESULTS.parent / "airnet-bars.png", rows)
+    learned_affine_figures.draw_overlays(options.work, bench, options.overlay)
 
 
 def _stress(options: argparse.Namespace, data: learned_affine_data.Data) -> None:

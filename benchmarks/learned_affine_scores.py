@@ -82,18 +82,26 @@ def answers_of(network: AbstractNetwork, data: Data, index: Tensor) -> Tensor:
         return torch.cat([network(data.template, data.images[n : n + 1].float())["matrix"] for n in index.tolist()])
 
 
-def rows_of(bench: Bench, experiments: list[str], folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of everything that is there: without registration, the conventional one, and each training."""
-    eye = torch.eye(4).expand(len(bench.index), -1, -1)
-    yield row("none", None, scores_of(bench, eye))
-    yield row("conventional", None, scores_of(bench, bench.data.matrices[bench.index]))
+def rows_of(bench: Bench, experiments: list[str], folds: list[int], folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of what is there: without registration and the conventional one (with fold 0), and each training."""
+    if 0 in folds:
+        eye = torch.eye(4).expand(len(bench.index), -1, -1)
+        yield row("none", None, scores_of(bench, eye))
+        yield row("conventional", None, scores_of(bench, bench.data.matrices[bench.index]))
     for experiment in experiments:
-        for fold in range(3):
+        for fold in folds:
             path = weights_path(folder, experiment, fold)
             if path.exists():
                 network, card = load_network(path)
                 answers = answers_of(network, bench.data, bench.index)
                 yield row(experiment, fold, scores_of(bench, answers)) | {"training": card.figures}
+
+
+def merged(earlier: list[dict[str, Any]], rows: list[dict[str, Any]], experiments: list[str]) -> list[dict[str, Any]]:
+    """Rows with those of other trainings that were scored before, by experiment and fold."""
+    by_training = {(one["experiment"], one["fold"]): one for one in [*earlier, *rows]}
+    order = ["none", "conventional", *experiments]
+    return sorted(by_training.values(), key=lambda one: (order.index(one["experiment"]), one["fold"] or 0))
 
 
 def row(experiment: str, fold: int | None, scores: dict[str, list[float]]) -> dict[str, Any]:
