@@ -114,7 +114,7 @@ class AIRNet(AbstractNetwork):
         """The voxel matrices alone, ``(B, D + 1, D + 1)``, for losses that need no displacement."""
         shape = tuple(fixed.shape[2:])
         features = [self._small(one) for one in self.pathway.pair(fixed, moving)]
-        ours, theirs = self.standardise(torch.cat(features).float()).chunk(2)
+        ours, theirs = self.standardise(torch.cat(features)).chunk(2)
         numbers = self.regression(torch.cat([ours, theirs], dim=1)).float()
         parts = self._factors(numbers) if self.parametrisation == "factors" else self._rows(numbers)
         return affine.matrix_about(*parts, affine.origin_of(shape, self.origin, numbers))
