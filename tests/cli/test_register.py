@@ -350,7 +350,10 @@ def test_a_true_process_says_one_line(inputs: Path):
 
 def test_ctrl_c_in_a_true_process(inputs: Path, tmp_path: Path):
     out = tmp_path / "out"
+    # Tests that run in a shell's background ignore Ctrl-C, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = pullback("register", "fixed.nii.gz", "moving.nii.gz", "--out", str(out), "--threads", "1", folder=inputs)
+    signal.signal(signal.SIGINT, before)
     for line in process.stderr:
         if "initialisation" in line or "read" in line:
             break
