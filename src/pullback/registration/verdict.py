@@ -17,7 +17,7 @@ PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.7, 0.3
 CLOSE_OVERLAP, CLOSE_MARGIN = 0.9, 0.2
 """Below both, two weak signs make one doubt: of 160 hard starts both that were off by 2 voxels or more and not doubted
-before were there, and 13 of the others."""
+before were there, and 10 of the others."""
 PLAUSIBLE_VIEW, HOPELESS_VIEW = 0.5, 0.2
 PLAUSIBLE_VIEW_OF_WHOLE = 0.8
 """The same where the fixed image shows the whole object: what the moving image lacks of it is guessed by the map. Of 55
