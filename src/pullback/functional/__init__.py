@@ -18,6 +18,7 @@ from pullback.functional.sample import INTERPOLATIONS, sample, spline_coefficien
 from pullback.functional.smooth import block_mean, coarsen, gaussian_smooth
 from pullback.functional.spectrum import fourier_resize
 from pullback.functional.statistics import histogram_gradient, joint_histogram, weighted_moments
+from pullback.functional.window_matching import match_window
 from pullback.functional.windows import local_correlation
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "joint_histogram",
     "largest_length",
     "local_correlation",
+    "match_window",
     "multiply_by_gradient",
     "pooled_convolution",
     "relax",

@@ -17,18 +17,16 @@ the identity, whatever the paper says: the cosines of neighbours are nearly equa
 coordinates shrink towards the middle.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from pullback.checks import check_at_least
+from pullback.functional import match_window
 from pullback.networks.blocks import CONVOLUTION
 
 BLOCK = 1024
@@ -132,25 +130,6 @@ def encode_positions(shape: Sequence[int], radii: Sequence[int], num_tokens: int
     return position
 
 
-def match_window(tokens: Tensor, candidates: Tensor, radii: Sequence[int], bonuses: Tensor | None = None) -> Tensor:
-    r"""$\sum_o p_o(x) \, o$ over the offsets of a window, $p$ the softmax of $t(x) \cdot c(x + o) + b_o$.
-
-    Args:
-        tokens: ``(B, T, *S)`` of the fixed image.
-        candidates: ``(B, T, *(S + 2 radii))`` of the moving image, with those beyond the border.
-        radii: Half widths of the window in voxels.
-        bonuses: b, ``(B, number of offsets)``, the last axis of the window fastest; none if None.
-
-    Returns:
-        ``(B, D, *S)`` in voxels, at most `radii` along each axis.
-    """
-    if bonuses is None:
-        bonuses = tokens.new_zeros(len(tokens), math.prod(2 * r + 1 for r in radii))
-    if torch.compiler.is_compiling():
-        return _sum_window(tokens, candidates, bonuses, tuple(radii))[0]
-    return _Window.apply(tokens, candidates, bonuses, tuple(radii))
-
-
 def match_everywhere(tokens: Tensor, candidates: Tensor) -> Tensor:
     """The same with all voxels as candidates: ``softmax(F M^T) G_I`` minus the identity grid, in blocks of voxels.
 
@@ -171,59 +150,3 @@ def match_everywhere(tokens: Tensor, candidates: Tensor) -> Tensor:
 def _expected_place(rows: Tensor, columns: Tensor, places: Tensor) -> Tensor:
     with torch.autocast(rows.device.type, enabled=False):
         return torch.softmax(rows @ columns, dim=-1) @ places.T
-
-
-def _shifted(padded: Tensor, offset: tuple[int, ...], radii: tuple[int, ...]) -> Tensor:
-    """A view of the values at ``x + offset`` for all voxels x of the lattice."""
-    for axis, (step, radius) in enumerate(zip(offset, radii, strict=True), start=2):
-        padded = padded.narrow(axis, radius + step, padded.shape[axis] - 2 * radius)
-    return padded
-
-
-def _scores(
-    tokens: Tensor, candidates: Tensor, bonuses: Tensor, radii: tuple[int, ...]
-) -> Iterator[tuple[int, tuple[int, ...], Tensor]]:
-    """Number, offset and scores ``(B, 1, *S)`` of each candidate in turn."""
-    for number, offset in enumerate(itertools.product(*(range(-r, r + 1) for r in radii))):
-        own = bonuses[:, number].reshape(-1, 1, *[1] * len(radii))
-        yield number, offset, (tokens * _shifted(candidates, offset, radii)).sum(1, keepdim=True) + own
-
-
-def _sum_window(tokens: Tensor, candidates: Tensor, bonuses: Tensor, radii: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The expected offset, and the logarithm of the sum of all exponentials, by a running softmax."""
-    top = tokens.new_full((tokens.shape[0], 1, *tokens.shape[2:]), -math.inf)
-    total = torch.zeros_like(top)
-    moved = [torch.zeros_like(top) for _ in radii]
-    for _, offset, score in _scores(tokens, candidates, bonuses, radii):
-        highest = torch.maximum(top, score)
-        kept, share = (top - highest).exp(), (score - highest).exp()
-        total = total * kept + share
-        moved = [part * kept + step * share if step else part * kept for part, step in zip(moved, offset, strict=True)]
-        top = highest
-    return torch.cat([part / total for part in moved], dim=1), top + total.log()
-
-
-class _Window(torch.autograd.Function):
-    """The expected offset with a derivative that computes the scores again instead of keeping them."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, candidates: Tensor, bonuses: Tensor, radii: tuple[int, ...]) -> Tensor:
-        expected, logarithm = _sum_window(tokens, candidates, bonuses, radii)
-        ctx.save_for_backward(tokens, candidates, bonuses, expected, logarithm)
-        ctx.radii = radii
-        return expected
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        tokens, candidates, bonuses, expected, logarithm = ctx.saved_tensors
-        by_tokens, by_candidates = torch.zeros_like(tokens), torch.zeros_like(candidates)
-        by_bonuses = torch.zeros_like(bonuses)
-        mean = (upstream * expected).sum(1, keepdim=True)
-        for number, offset, score in _scores(tokens, candidates, bonuses, ctx.radii):
-            along = sum(step * upstream[:, axis : axis + 1] for axis, step in enumerate(offset) if step)
-            by_score = (score - logarithm).exp() * (along - mean)
-            by_tokens.addcmul_(by_score, _shifted(candidates, offset, ctx.radii))
-            _shifted(by_candidates, offset, ctx.radii).addcmul_(by_score, tokens)
-            by_bonuses[:, number] = by_score.flatten(1).sum(1)
-        return by_tokens, by_candidates, by_bonuses, None

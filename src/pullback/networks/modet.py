@@ -22,10 +22,10 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from pullback.checks import check_at_least, check_choice
+from pullback.functional import match_window
 from pullback.networks import composition
 from pullback.networks.blocks import AVERAGE_POOL, CONVOLUTION, instance_normalised
 from pullback.networks.contract import AbstractNetwork, State
-from pullback.networks.coordinate_translator import match_window
 from pullback.networks.importing import Tensors, Transcript, key_map, rename
 from pullback.networks.parametrisation import RESIZING, resize_field
 from pullback.networks.registry import family
