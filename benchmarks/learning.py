@@ -35,6 +35,10 @@ FIRST_COUNTED, LAST_COUNTED = 3, 9
 SMALLEST_RUN = 50
 DICE_WEIGHT = "2"
 """Beside a similarity of weight 1."""
+ROWS = "rows"
+"""The list that `pullback train` writes to."""
+LEVELS = ((0.0, 1), (0.2, 2), (0.4, 3))
+"""From which share of the steps on how many levels take part, in networks that begin with the coarse ones."""
 SUPERVISIONS = ("unsupervised", "semi-supervised")
 
 
@@ -45,10 +49,12 @@ class Entry:
     Attributes:
         recipe: Its file's stem.
         changes: To the recipe, as after ``--set``.
+        has_levels: Whether coarse levels come first, as `LEVELS` says.
     """
 
     recipe: str
     changes: Mapping[str, str] = field(default_factory=dict)
+    has_levels: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,12 @@ class Study:
     Attributes:
         budget: File in `recipes/budgets` that is laid over each recipe.
         entries: By name.
+        list_name: Of the file's list of rows, which have the entries' names where it is not ``rows``.
     """
 
     budget: str
     entries: Mapping[str, Entry]
+    list_name: str = ROWS
 
 
 SMALL = {"network.settings.start_channels": "8"}
@@ -69,6 +77,15 @@ STAGES = "network.settings.num_stages"
 HALF = {"network.settings.is_half_resolution": "true"}
 BY_DISPLACEMENT = {"network.settings.parametrisation": "displacement", "losses.1.field": "displacement"}
 BY_VELOCITY = {"losses.1.field": "velocity"}
+BY_SHOWN = {"losses.1.field": "displacement"}
+
+LIKE_OTHERS = {"losses.0.radius_voxels": "2", "losses.1.weight": "2.0"}
+"""Terms that networks of other papers share with Fourier-Net's."""
+IM2GRID = {"losses.0.measure": "lncc", "losses.0.noise": "1.0e-4", "losses.1.field": "displacement", **LIKE_OTHERS}
+HALF_WAY = {"losses.0.radius_voxels": "2", **{f"losses.{term}.weight": "2.0" for term in (1, 2)}}
+MODULI = {"losses.3.form": "moduli"}
+ONE_WAY = {"network.settings.is_symmetric": "false", "losses.3.weight": "0"}
+ONE_LEVEL = {"network.settings.num_levels": "1", "stages": "[]"}
 
 STUDIES = {
     "hippocampus": Study(
@@ -84,6 +101,42 @@ STUDIES = {
             "voxelmorph-displacement": Entry("hippocampus", BY_DISPLACEMENT),
             "voxelmorph-probabilistic": Entry("hippocampus-voxelmorph-probabilistic"),
             "symnet": Entry("hippocampus-symnet"),
+            "im2grid": Entry("hippocampus-im2grid", IM2GRID),
+            "im2grid-lite": Entry("hippocampus-im2grid", {"network.family": "im2grid-lite", **IM2GRID}),
+            "hsyn": Entry("hippocampus-hsyn", HALF_WAY, has_levels=True),
+            "lapirn": Entry("hippocampus-lapirn", LIKE_OTHERS, has_levels=True),
+            "lapirn-displacement": Entry("hippocampus-lapirn", {**BY_DISPLACEMENT, **LIKE_OTHERS}, has_levels=True),
+            "modet": Entry("hippocampus-modet", LIKE_OTHERS),
+            "transmorph": Entry("hippocampus-transmorph", LIKE_OTHERS),
+            "transmorph-bspline": Entry(
+                "hippocampus-transmorph", {"network.family": "transmorph-bspline", **BY_VELOCITY, **LIKE_OTHERS}
+            ),
+            "transmorph-diff": Entry("hippocampus-transmorph-diff"),
+            "vit-v-net": Entry("hippocampus-vit-v-net", LIKE_OTHERS),
+            "cyclemorph": Entry("hippocampus-cyclemorph", LIKE_OTHERS),
+        },
+    ),
+    "hsyn": Study(
+        "hippocampus-cpu",
+        {
+            "HSyN": Entry("hippocampus-hsyn", HALF_WAY, has_levels=True),
+            "L_mc for L_smc": Entry("hippocampus-hsyn", {**HALF_WAY, **MODULI}, has_levels=True),
+            "without SN": Entry("hippocampus-hsyn", {**HALF_WAY, **ONE_WAY}, has_levels=True),
+            "without MT": Entry("hippocampus-hsyn", {**HALF_WAY, **ONE_LEVEL}),
+            "without both": Entry("hippocampus-hsyn", {**HALF_WAY, **ONE_WAY, **ONE_LEVEL}),
+        },
+        "ablation",
+    ),
+    "brains-2mm": Study(
+        "brains-2mm-cpu",
+        {
+            "fourier-net": Entry("brains-2mm", {"network.family": "fourier-net", **SMALL, **BY_SHOWN}),
+            "fourier-net-plus": Entry("brains-2mm", {"network.family": "fourier-net-plus", **BY_SHOWN}),
+            "voxelmorph": Entry("brains-2mm", HALF),
+            "symnet": Entry("brains-2mm", {"network.family": "symnet"}),
+            "im2grid-lite": Entry("brains-2mm", {"network.family": "im2grid-lite", **BY_SHOWN}),
+            "modet": Entry("brains-2mm", {"network.family": "modet", **BY_SHOWN}),
+            "hsyn": Entry("brains-2mm-hsyn", has_levels=True),
         },
     ),
     "slices": Study(
@@ -137,7 +190,7 @@ def _options() -> argparse.Namespace:
 
 def _run(study: Study, name: str, supervision: str, seed: int, options: argparse.Namespace) -> None:
     """One training and its row, unless they are there."""
-    folder = options.out / f"{name}-{supervision}-{seed}"
+    folder = options.out / f"{name.replace(' ', '-')}-{supervision}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     plan, done = folder / "plan.json", folder / "done"
     if done.exists():
@@ -148,8 +201,11 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
         changes = json.loads(plan.read_text())["changes"]
     else:
         changes = _changes(study, name, supervision, read_recipe(recipe))
-        cost = seconds_per_step(read_recipe(recipe, changes, [over]), options.cache)
-        changes.append(f"optimisation.num_steps={max(SMALLEST_RUN, round(options.seconds / cost))}")
+        has_levels = study.entries[name].has_levels
+        cost = mean_cost(recipe, changes, over, options.cache, has_levels=has_levels)
+        num_steps = max(SMALLEST_RUN, round(options.seconds / cost))
+        changes += [_stages_of(num_steps)] if has_levels else []
+        changes.append(f"optimisation.num_steps={num_steps}")
         plan.write_text(json.dumps({"changes": changes, "seconds_per_step": round(cost, 4)}))
     words = ["train", "--recipe", recipe, "--with", over, *(word for one in changes for word in ("--set", one))]
     words += ["--seed", seed, "--cache", options.cache, "--out", folder, "--results", options.results]
@@ -158,7 +214,17 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "NUMBA_NUM_THREADS": str(options.threads)}
     _call([sys.executable, "-m", "pullback.cli.main", *map(str, words)], environment)
     sign(options.results, f"--out {folder} ")
+    if study.list_name != ROWS:
+        _move_row(options.results, study.list_name, name)
     done.touch()
+
+
+def _move_row(path: Path, list_name: str, name: str) -> None:
+    """The row that was written last gets a name and goes to another list."""
+    found = json.loads(path.read_text())
+    row = {"name": name, **found.pop(ROWS)[-1]}
+    others = [one for one in found.get(list_name, []) if (one["name"], one["seed"]) != (name, row["seed"])]
+    path.write_text(json.dumps(found | {list_name: [*others, row]}, indent=1) + "\n")
 
 
 def _call(words: list[str], environment: Mapping[str, str]) -> None:
@@ -180,6 +246,24 @@ def _changes(study: Study, name: str, supervision: str, recipe: Recipe) -> list[
         last = f"losses.{len(recipe.losses)}"
         changes |= {f"{last}.kind": "dice", f"{last}.weight": DICE_WEIGHT}
     return [f"{key}={value}" for key, value in changes.items()]
+
+
+def mean_cost(recipe: Path, changes: list[str], over: Path, cache: Path, *, has_levels: bool) -> float:
+    """Processor seconds of a step, a mean over the stages."""
+    if not has_levels:
+        return seconds_per_step(read_recipe(recipe, changes, [over]), cache)
+    ends = [begin for begin, _ in LEVELS[1:]] + [1.0]
+    return sum(
+        (end - begin) * seconds_per_step(read_recipe(recipe, [*changes, _stages_of(0, (levels,))], [over]), cache)
+        for (begin, levels), end in zip(LEVELS, ends, strict=True)
+    )
+
+
+def _stages_of(num_steps: int, only: tuple[int, ...] | None = None) -> str:
+    """The stages of coarse levels first; `only` some number of levels from the first step on."""
+    begins = [(int(share * num_steps), levels) for share, levels in LEVELS] if only is None else [(0, *only)]
+    stages = (f"{{from_step: {step}, conditions: {{num_levels: {levels}}}}}" for step, levels in begins)
+    return f"stages=[{', '.join(stages)}]"
 
 
 def seconds_per_step(recipe: Recipe, cache: Path) -> float:

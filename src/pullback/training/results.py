@@ -226,7 +226,7 @@ def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> Non
     check_place(path)
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"study": study, "rows": []}
     new = {_identity(row) for row in rows}
-    kept = [row for row in old["rows"] if _identity(row) not in new]
+    kept = [row for row in old.get("rows", []) if _identity(row) not in new]
     ordered = sorted([*kept, *rows], key=_identity)
     with whole(path) as temporary:
         temporary.write_text(json.dumps({**old, "rows": ordered}, indent=1) + "\n", encoding="utf-8")
