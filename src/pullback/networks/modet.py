@@ -103,8 +103,12 @@ class Motions(nn.Module):
 
     def _tokens(self, features: Tensor) -> Tensor:
         """``(B heads, token_channels, *L)``, float32 at least."""
-        tokens = self.norm(self.projection(features.movedim(1, -1))).movedim(-1, 1)
-        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
+        tokens = torch.matmul(self.projection.weight, features.flatten(2))
+        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32)) + self.projection.bias[:, None]
+        tokens = tokens - tokens.mean(1, keepdim=True)  # the layer's norm, several times faster with channels in front
+        tokens = tokens * (tokens.square().mean(1, keepdim=True) + self.norm.eps).rsqrt()
+        tokens = tokens * self.norm.weight[:, None] + self.norm.bias[:, None]
+        tokens = tokens.unflatten(2, features.shape[2:])
         return tokens.unflatten(1, (len(self.bonuses), -1)).flatten(0, 1)
 
 
