@@ -102,12 +102,15 @@ def commit() -> dict[str, Any]:
     return {"hash": _git("rev-parse", "HEAD") or "unknown", "source": source, "dirty": bool(changed)}
 
 
-def sign(path: Path, *words: str) -> None:
-    """Add machine and commit to those rows of a study of networks whose command holds all of some words."""
+def sign(path: Path, *words: str, command: str | None = None) -> None:
+    """Add machine and commit to those rows of a study of networks whose command holds all of some words.
+
+    `command` takes the place of theirs, where evaluating was not all.
+    """
     study = json.loads(path.read_text(encoding="utf-8"))
     for row in study["rows"]:
         if all(word in row.get("command", "") for word in words):
-            row |= {"machine": machine(), "commit": commit()}
+            row |= {"machine": machine(), "commit": commit()} | ({} if command is None else {"command": command})
     path.write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
 
 

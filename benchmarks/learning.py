@@ -25,11 +25,11 @@ import torch
 
 from common import REPOSITORY, sign
 from pullback.training.cache import open_cache
-from pullback.training.checkpoint import STATE
+from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.loop import train
 from pullback.training.recipe import Recipe, read_recipe
 
-RECIPES = REPOSITORY / "recipes"
+PULLBACK = ("-m", "pullback.cli.main")
 FIRST_COUNTED, LAST_COUNTED = 3, 9
 """Steps between which the cost of one is measured."""
 SMALLEST_RUN = 50
@@ -162,6 +162,8 @@ def main() -> None:
     """Train and score what is not there yet."""
     options = _options()
     torch.set_num_threads(options.threads)
+    options.cache, options.out, options.results = (p.resolve() for p in (options.cache, options.out, options.results))
+    os.chdir(REPOSITORY)  # commands name recipes as a reader would
     study = STUDIES[options.study]
     for seed in options.seeds:
         for supervision in options.supervision:
@@ -195,8 +197,8 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
     plan, done = folder / "plan.json", folder / "done"
     if done.exists():
         return
-    recipe = RECIPES / f"{study.entries[name].recipe}.yaml"
-    over = RECIPES / "budgets" / f"{study.budget}.yaml"
+    recipe = Path("recipes", f"{study.entries[name].recipe}.yaml")
+    over = Path("recipes", "budgets", f"{study.budget}.yaml")
     if plan.exists():
         changes = json.loads(plan.read_text())["changes"]
     else:
@@ -208,12 +210,17 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
         changes.append(f"optimisation.num_steps={num_steps}")
         plan.write_text(json.dumps({"changes": changes, "seconds_per_step": round(cost, 4)}))
     words = ["train", "--recipe", recipe, "--with", over, *(word for one in changes for word in ("--set", one))]
-    words += ["--seed", seed, "--cache", options.cache, "--out", folder, "--results", options.results]
+    words += ["--seed", seed, "--cache", options.cache, "--out", folder]
     words += ["--device", "cpu", *(["--resume"] if (folder / STATE).exists() else [])]
     print(f"{folder.name}: {changes[-1]}", flush=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "NUMBA_NUM_THREADS": str(options.threads)}
-    _call([sys.executable, "-m", "pullback.cli.main", *map(str, words)], environment)
-    sign(options.results, f"--out {folder} ")
+    _call([sys.executable, *PULLBACK, *map(str, words)], environment)
+    weights = folder / BEST if (folder / BEST).is_file() else folder / LAST  # without validation pairs none is the best
+    scoring = ["evaluate", "--model", weights, "--cache", options.cache, "--results", options.results]
+    scoring += ["--out", folder / "test", "--overwrite"]
+    _call([sys.executable, *PULLBACK, *map(str, scoring)], environment)
+    command = f"pullback {' '.join(map(str, words))}; pullback {' '.join(map(str, scoring))}"
+    sign(options.results, f"--model {weights} ", command=command)
     if study.list_name != ROWS:
         _move_row(options.results, study.list_name, name)
     done.touch()

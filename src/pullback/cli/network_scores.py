@@ -63,7 +63,7 @@ def score_network(
     text = text_of(row, part)
     told = row.as_dict() | {"command": " ".join(["pullback", *sys.argv[1:]])}
     if folder is not None:
-        _write(folder, row, _summary(weights, part, told), text)
+        write_scores(folder, row, weights, part, told)
     if results is not None:
         write_rows(results, card.recipe.get("name", results.stem), [told])
     if not quiet:
@@ -103,12 +103,8 @@ def _scans(weights: Path, card: Card, data: Path | None, cache: Path | None, qui
         yield prepared_scans(recipe, data, Path(temporary) if cache is None else cache, quiet=quiet)
 
 
-def _summary(weights: Path, part: str, row: dict[str, Any]) -> dict[str, Any]:
-    return {"pullback": __version__, "method": row["method"], "model": str(weights), "part": part, "rows": [row]}
-
-
-def _write(folder: Path, row: Row, summary: dict[str, Any], text: str) -> None:
-    """The files of `pullback evaluate`, which `pullback compare` reads."""
+def write_scores(folder: Path, row: Row, weights: Path, part: str, told: dict[str, Any]) -> None:
+    """The files of `pullback evaluate`, which `pullback compare` reads; `told` is the row with its command."""
     with RowFile(folder / PAIRS, PAIR_COLUMNS) as pairs, RowFile(folder / LABELS, LABEL_COLUMNS) as labels:
         for score in row.scores:
             name = f"{score.fixed}<--{score.moving}"
@@ -117,9 +113,10 @@ def _write(folder: Path, row: Row, summary: dict[str, Any], text: str) -> None:
                 labels.add({"pair": name, "label": label, "protocol": "nearest", "dice": dice})
     pairs.finish()
     labels.finish_or_vanish()
+    summary = {"pullback": __version__, "method": row.method, "model": str(weights), "part": part, "rows": [told]}
     write_json(folder / SUMMARY, summary)
     with replacing(folder / TEXT) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text_of(row, part), encoding="utf-8")
 
 
 def _columns(score: PairScore) -> dict[str, float | None]:

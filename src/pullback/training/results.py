@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pullback.checks import check_device
+from pullback.metrics.overlap import dice30
 from pullback.networks import AbstractNetwork, measure_cost, run_padded
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, check_fits, whole
@@ -34,8 +35,11 @@ class Row:
         seed: Of the training; None without one.
         dice: Mean over labels and pairs, nearest neighbour.
         dice_sd: Standard deviation over pairs.
+        dice30: DSC30, the 30 % quantile over pairs.
         hd95: 95th percentile of surface distances in mm, mean over labels and pairs (docs/metrics.md).
         folds: Percent of voxels with a determinant at or below 0.
+        num_folds: How many these are, mean over pairs.
+        sd_log_jacobian: SDlogJ, mean over pairs.
         similarity: Correlation of fixed and warped, mean over pairs.
         seconds_per_pair: One pair at a time on the CPU; None where nothing is computed.
         parameters: Numbers that were learned.
@@ -51,8 +55,11 @@ class Row:
     seed: int | None
     dice: float | None
     dice_sd: float | None
+    dice30: float | None
     hd95: float | None
     folds: float
+    num_folds: float
+    sd_log_jacobian: float
     similarity: float
     seconds_per_pair: float | None
     parameters: int
@@ -151,8 +158,11 @@ def row_of(
         seed=seed,
         dice=round(float(np.mean(dice)), 4) if dice else None,
         dice_sd=round(float(np.std(dice)), 4) if dice else None,
+        dice30=round(dice30(dice), 4) if dice else None,
         hd95=round(float(np.mean(distances)), 3) if distances else None,
         folds=round(means["percent_folds"], 5),
+        num_folds=round(float(np.mean([score.num_folds for score in scores])), 2),
+        sd_log_jacobian=round(float(np.mean([score.sd_log_jacobian for score in scores])), 4),
         similarity=round(means["similarity"], 4),
         seconds_per_pair=None if seconds is None else round(seconds, 4),
         parameters=0 if cost is None else cost.parameters,

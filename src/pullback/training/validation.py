@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pullback import functional
+from pullback.metrics.deformation import summarise_jacobian
 from pullback.metrics.surface import surface_distance
 from pullback.networks import AbstractNetwork, affine, run_padded
 from pullback.similarity import NCC
@@ -28,6 +29,8 @@ class PairScore:
         fixed, moving: Names.
         dice: By label, of those that both images hold; empty without labels.
         percent_folds: Voxels of the lattice whose determinant (central differences) is not positive.
+        num_folds: How many these are.
+        sd_log_jacobian: Standard deviation of the logarithm of the determinants, those below 1e-9 taken as 1e-9.
         similarity: Correlation of fixed and warped.
         hd95: 95th percentile of surface distances in mm, mean over the labels that the fixed and the warped map both
             hold; None where there is none, or where surfaces were not asked for.
@@ -37,6 +40,8 @@ class PairScore:
     moving: str
     dice: dict[int, float]
     percent_folds: float
+    num_folds: int
+    sd_log_jacobian: float
     similarity: float
     hd95: float | None = None
 
@@ -133,8 +138,7 @@ def mean_scores(scores: Sequence[PairScore]) -> dict[str, float]:
 def _score(
     batch: Batch, displacement: Tensor, labels: Sequence[int], spacings: Mapping[str, Tensor] | None
 ) -> list[PairScore]:
-    determinant = functional.jacobian_determinant(displacement)
-    folds = 100 * (determinant <= 0).flatten(1).double().mean(1)
+    jacobians = [summarise_jacobian(one) for one in functional.jacobian_determinant(displacement).cpu()]
     similarity = NCC().value_and_gradient(batch.fixed, functional.warp(batch.moving, displacement))[0]
     dice: list[dict[int, float]] = [{} for _ in batch.names]
     distances: list[float | None] = [None for _ in batch.names]
@@ -145,8 +149,11 @@ def _score(
         if spacings is not None:
             both = zip(batch.names, batch.fixed_labels.cpu(), warped.cpu(), strict=True)
             distances = [mean_hd95(fixed, moved, labels, spacings[names[0]]) for names, fixed, moved in both]
-    rows = zip(batch.names, dice, folds.tolist(), similarity.tolist(), distances, strict=True)
-    return [PairScore(*names, overlap, folded, alike, away) for names, overlap, folded, alike, away in rows]
+    rows = zip(batch.names, dice, jacobians, similarity.tolist(), distances, strict=True)
+    return [
+        PairScore(*names, overlap, found.percent_nonpositive, found.num_nonpositive, found.sd_log, alike, away)
+        for names, overlap, found, alike, away in rows
+    ]
 
 
 def mean_hd95(fixed: Tensor, warped: Tensor, labels: Sequence[int], spacing_mm: Tensor) -> float | None:
