@@ -18,8 +18,11 @@ COLUMNS = (
     "method",
     "seeds",
     "Dice",
+    "DSC30",
     "HD95 mm",
     "folds %",
+    "folds a pair",
+    "SDlogJ",
     "NCC",
     "s per pair",
     "parameters",
@@ -36,7 +39,8 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="default: all of results/")
     for path in parser.parse_args().files or sorted((REPOSITORY / "results").glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not found.get("rows") or not all("multiply_adds" in row for row in found["rows"]):
+        found["rows"] = [*found.get("rows", []), *found.get("ablation", [])]
+        if not found["rows"] or not all("multiply_adds" in row for row in found["rows"]):
             print(f"left out: {path} is no table of networks")
             continue
         path.with_suffix(".md").write_text(table_of(found), encoding="utf-8")
@@ -47,7 +51,7 @@ def table_of(found: Mapping[str, Any]) -> str:
     """A study's rows, seeds of one network together, by supervision and then by Dice."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
-        groups.setdefault(json.dumps([row["supervision"], row["method"], row["settings"]]), []).append(row)
+        groups.setdefault(json.dumps([row["supervision"], _name(row)]), []).append(row)
     ordered = sorted(groups.values(), key=lambda rows: (ORDER.index(rows[0]["supervision"]), -_mean(rows, "dice", 0)))
     lines = [f"# {found['study']}: test pairs\n"]
     for supervision in ORDER:
@@ -64,14 +68,16 @@ def _line(cells: Any) -> str:
 
 def _cells(rows: list[Mapping[str, Any]]) -> list[str]:
     first = rows[0]
-    name = first["method"] + "".join(f", {key} {value}" for key, value in first["settings"].items())
     training = [row["training"] for row in rows]
     return [
-        name,
+        _name(first),
         str(len(rows)) if first["seed"] is not None else "",
         _spread(rows, "dice", ".4f"),
+        _spread(rows, "dice30", ".4f"),
         _spread(rows, "hd95", ".2f"),
         _spread(rows, "folds", ".4f"),
+        _spread(rows, "num_folds", ".1f"),
+        _spread(rows, "sd_log_jacobian", ".3f"),
         _spread(rows, "similarity", ".4f"),
         _spread(rows, "seconds_per_pair", ".3f"),
         f"{first['parameters']:,}" if first["parameters"] else "",
@@ -79,6 +85,11 @@ def _cells(rows: list[Mapping[str, Any]]) -> list[str]:
         _spread(training, "num_steps", ".0f"),
         _spread(training, "seconds", ".0f"),
     ]
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """What the table calls a row: its own name, or the method with what it was set to."""
+    return row.get("name") or row["method"] + "".join(f", {key} {value}" for key, value in row["settings"].items())
 
 
 def _spread(rows: list[Mapping[str, Any]], key: str, form: str) -> str:

@@ -79,10 +79,13 @@ def text_of(row: Row, part: str) -> str:
     lines = [f"{row.method} ({row.supervision}{seed}): {row.num_pairs} pairs for {part}"]
     if row.dice is not None:
         lines.append(f"Dice (nearest): {row.dice:.4f}, sd over pairs {row.dice_sd:.4f}")
+    if row.dice30 is not None:
+        lines.append(f"DSC30, of the worst pairs: {row.dice30:.4f}")
     if row.hd95 is not None:
         lines.append(f"HD95: {row.hd95:.3f} mm")
     lines += [
-        f"folds, central differences: {row.folds:.4f} %",
+        f"folds, central differences: {row.folds:.4f} %, {row.num_folds:.1f} voxels a pair",
+        f"SDlogJ: {row.sd_log_jacobian:.4f}",
         f"NCC: {row.similarity:.4f}",
         f"time on the CPU: {row.seconds_per_pair:.3f} s per pair, the network alone",
         f"parameters: {row.parameters:,}",
@@ -126,5 +129,6 @@ def _columns(score: PairScore) -> dict[str, float | None]:
         "hd95_mm_nearest": score.hd95,
         "num_labels": float(len(score.dice)),
         "folds_central_percent": score.percent_folds,
+        "sdlogj": score.sd_log_jacobian,
         "ncc": score.similarity,
     }
