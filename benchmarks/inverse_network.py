@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="File of the trained network: read if it exists, else written.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON file.")
+    parser.add_argument("--study", type=Path, help="JSON file of HSyN's study, which gets the network's residual.")
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
     numba.set_num_threads(told.threads)
@@ -53,8 +54,12 @@ def main() -> None:
     rows = [{"name": name, **judge(way, unseen)} for name, way in ways.items()]
     for row in rows:
         print("{name:<12} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
+    settings = {name: value for name, value in vars(told).items() if name not in ("out", "weights", "study")}
+    if told.study is not None:
+        found = json.loads(told.study.read_text())
+        about = {"inverse_residual_voxel2": rows[0]["inverse_residual_voxel2"], "inverse_settings": settings}
+        told.study.write_text(json.dumps(found | about, indent=1) + "\n")
     if told.out is not None:
-        settings = {name: value for name, value in vars(told).items() if name not in ("out", "weights")}
         told.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
 
 
