@@ -326,3 +326,14 @@ def test_mind_finds_the_match_under_any_monotone_change_of_contrast(change, shap
 def test_settings_without_meaning_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("shape", [(7, 8, 9), (10, 11)])
+def test_descriptors_of_mind_are_what_its_value_compares(shape):
+    similarity = MIND(distance_voxels=1)
+    fixed, warped = noise(2, 2, *shape), noise(2, 2, *shape, seed=1)
+    theirs, mine = similarity.descriptors(fixed), similarity.descriptors(warped)
+    assert theirs.shape == (2, 2 * (12 if len(shape) == 3 else 4), *shape)
+    expected = -(theirs - mine).square().flatten(1).mean(1).double()
+    torch.testing.assert_close(similarity.value_and_gradient(fixed, warped)[0], expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(similarity.descriptors(5 - fixed), theirs, rtol=1e-4, atol=1e-5)

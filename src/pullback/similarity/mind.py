@@ -51,6 +51,21 @@ class MIND(AbstractSimilarity):
             raise ValueError(f"`noise` is {noise}, but a number above zero is needed to keep flat windows finite.")
         self.distance_voxels, self.sigma_voxels, self.noise = distance_voxels, sigma_voxels, noise
 
+    def descriptors(self, image: Tensor) -> Tensor:
+        """The self-similarities M of every channel and voxel, 0 to 1, to be compared elsewhere than voxel by voxel.
+
+        Args:
+            image: ``(B, C, *shape)`` of unit variance, or `noise` means something else.
+
+        Returns:
+            ``(B, C * P, *shape)``: the P pairs of the first channel, then those of the next.
+        """
+        num_dims = image.ndim - 2
+        volumes = lift_volumes(image, num_dims).flatten(0, 1)[:, None]
+        windows = _Windows(torch.ones_like(volumes[:1]), num_dims, self.distance_voxels, self.sigma_voxels)
+        found = [self._descriptors(windows.dissimilarities(one[None]))[0] for one in volumes]
+        return torch.cat(found).reshape(len(image), -1, *image.shape[2:])
+
     def value_and_gradient(
         self, fixed: Tensor, warped: Tensor, weights: Tensor | None = None, *, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
