@@ -100,7 +100,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "MIND": f"12 self-similarities at {MIND_SIZE}^3 places, every {MIND_STEP_VOXELS} voxels",
         "training": f"{MANY_STEPS} steps, few: {FEW_STEPS}; learning rate {LEARNING_RATE}, {BATCH} keypoints a step",
         "people": f"{descriptors_data.PARTS}, rescans on their person's side; tested on: {options.part}",
-        "right": f"a match off by {TOLERANCE_VOXELS} voxels at most (5 mm in brains); an affine by {RIGHT_MM} mm on average",
+        "right": f"a match {TOLERANCE_VOXELS} voxels off at most (5 mm in brains); an affine {RIGHT_MM} mm on average",
         "area": "under the precision by recall, the best precision at this recall or a higher one; 0 where not reached",
         "s per pair": "keypoints of both images, descriptors, matches and consensus; the machine was not quiet",
     }
@@ -241,6 +241,7 @@ def summary(scores: Sequence[dict[str, Any]]) -> Row:
 
 
 def _add_prostates(table: Table, methods: dict[str, Describe]) -> None:
+    """Rows of the prostates; where no map follows from the matches, the Dice is 0."""
     cases = [(*c, *(descriptors_data.keypoints_of(image) for image in c[:2])) for c in descriptors_data.prostates()]
     before = [gland_dice(identity(3), fixed, moving) for _, _, fixed, moving, *_ in cases]
     for method, describe in methods.items():

@@ -12,7 +12,7 @@ from common import data_folder
 from learned_affine_data import SAME_PERSON, conventional, scan, scan_names
 from pullback.data import Image, LabelMap
 from pullback.io import read_image, read_labels
-from pullback.landmarks import find_keypoints
+from pullback.landmarks import Keypoints, find_keypoints
 from pullback.space import Grid
 from pullback.training.augmentation import smooth_noise
 from pullback.training.descriptor import KnownPair
@@ -111,7 +111,7 @@ def disturbed(image: Image, generator: torch.Generator) -> Image:
     return image.with_tensor(image.tensor * (1 + SHADING * shading) + NOISE * noise)
 
 
-def keypoints_of(image: Image):
+def keypoints_of(image: Image) -> Keypoints:
     """As all methods take them."""
     spacing = float(image.grid.spacing_mm.mean())
     return find_keypoints(image, count=NUM_KEYPOINTS, smallest_mm=SMALLEST_VOXELS * spacing)
