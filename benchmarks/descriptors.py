@@ -61,14 +61,20 @@ def main() -> None:
     options = _options()
     use_threads(options.threads)
     methods = {"patches": partial(patches, size=PATCH_SIZE), "MIND": mind, **_learned(options.work)}
-    table = Table(
-        "descriptors",
-        "Descriptors of keypoints across contrasts",
-        COLUMNS,
-        folder=options.results,
-        settings=_settings(options),
-        spread=False,
-    )
+    if options.only != "prostate":
+        _brains(options, methods)
+    if options.only != "brains" and options.part == "test":
+        _prostates(options, methods)
+
+
+def _table(options: argparse.Namespace, name: str, title: str) -> Table:
+    words = {"folder": options.results, "settings": _settings(options), "spread": False}
+    return Table(name, title, COLUMNS, **words)
+
+
+def _brains(options: argparse.Namespace, methods: dict[str, Describe]) -> None:
+    """Rows of the brains, and the figure."""
+    table = _table(options, "descriptors", "Descriptors of keypoints across contrasts, brains")
     for name, pairs in _tests(options.part):
         measured = {method: [] for method in methods}
         for pair in pairs:
@@ -80,8 +86,6 @@ def main() -> None:
         for method, scores in measured.items():
             table.add({"pairs": name, "method": method, **summary(scores)})
     draw(options.results / "descriptors.png", table.rows)
-    if options.part == "test":
-        _add_prostates(table, methods)
 
 
 def _options() -> argparse.Namespace:
@@ -89,6 +93,7 @@ def _options() -> argparse.Namespace:
     parser.set_defaults(threads=1, results=REPOSITORY / "results")
     parser.add_argument("--work", type=Path, required=True, help="folder for weights")
     parser.add_argument("--part", choices=("validation", "test"), default="test", help="whose people to test on")
+    parser.add_argument("--only", choices=("brains", "prostate"), help="of the tests (default: both)")
     return parser.parse_args()
 
 
@@ -241,8 +246,9 @@ def summary(scores: Sequence[dict[str, Any]]) -> Row:
     }
 
 
-def _add_prostates(table: Table, methods: dict[str, Describe]) -> None:
+def _prostates(options: argparse.Namespace, methods: dict[str, Describe]) -> None:
     """Rows of the prostates; where no map follows from the matches, the Dice is 0."""
+    table = _table(options, "descriptors-prostate", "Descriptors of keypoints, MR onto ultrasound")
     cases = [(*c, *(descriptors_data.keypoints_of(image) for image in c[:2])) for c in descriptors_data.prostates()]
     before = [gland_dice(identity(3), fixed, moving) for _, _, fixed, moving, *_ in cases]
     for method, describe in methods.items():

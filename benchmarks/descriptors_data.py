@@ -4,6 +4,7 @@ The moving image is a brain, inverted or put through a smooth random curve that 
 affine. Both images get shading and noise of their own. All is drawn from seeds.
 """
 
+import nibabel
 import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
@@ -11,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from common import data_folder
 from learned_affine_data import SAME_PERSON, conventional, scan, scan_names
 from pullback.data import Image, LabelMap
-from pullback.io import read_image, read_labels
+from pullback.io import labels_from, read_image
 from pullback.landmarks import Keypoints, find_keypoints
 from pullback.space import Grid
 from pullback.training.augmentation import smooth_noise
@@ -122,6 +123,7 @@ def prostates() -> list[tuple[Image, Image, LabelMap, LabelMap]]:
     folder, found = data_folder("prostate"), []
     for path in sorted((folder / "mr-images").iterdir()):
         images = [read_image(folder / f"{kind}-images" / path.name) for kind in ("ultrasound", "mr")]
-        glands = [read_labels(folder / f"{kind}-labels" / path.name) for kind in ("ultrasound", "mr")]
+        files = [nibabel.load(folder / f"{kind}-labels" / path.name) for kind in ("ultrasound", "mr")]
+        glands = [labels_from(file.slicer[..., 0] if file.ndim > 3 else file) for file in files]
         found.append((*(image.with_tensor(image.tensor.float() / 255) for image in images), *glands))
     return found
