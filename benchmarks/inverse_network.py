@@ -2,7 +2,8 @@
 
 Training fields are drawn anew at every step; the unseen ones come from other seeds. The residual is the paper's, the
 mean square of ``w(x) + u(x + w(x))`` over voxels and components, in voxel squared. Prints one line per way of
-inverting, and writes them as JSON where that is asked for.
+inverting, and writes them as JSON where that is asked for. ``again`` is the same asked ``--passes`` times, each time
+for the inverse of what remains.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--smoothness", type=float, default=1.0, help="Weight of diffusion, lambda 3 of the paper.")
     parser.add_argument("--rate", type=float, default=3e-3, help="Largest learning rate.")
     parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
+    parser.add_argument("--passes", type=int, default=2, help="How often the trained network is asked.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path, help="File of the trained network: read if it exists, else written.")
     parser.add_argument("--threads", type=int, default=1)
@@ -48,16 +51,20 @@ def main() -> None:
     unseen = [fields(1, told, seed) for seed in range(10**6, 10**6 + NUM_UNSEEN)]
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "network": network,
+        "network, again": again(network, told),
+        "minus, again": again(None, told),
         "fixed-point": lambda field: functional.invert(field)[0],
         "minus": torch.neg,
     }
     rows = [{"name": name, **judge(way, unseen)} for name, way in ways.items()]
     for row in rows:
-        print("{name:<12} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
+        print("{name:<14} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
     settings = {name: value for name, value in vars(told).items() if name not in ("out", "weights", "study")}
     if told.study is not None:
         found = json.loads(told.study.read_text())
-        about = {"inverse_residual_voxel2": rows[0]["inverse_residual_voxel2"], "inverse_settings": settings}
+        residuals = {row["name"]: row["inverse_residual_voxel2"] for row in rows}
+        about = {"inverse_residual_voxel2": residuals["network, again"], "inverse_residuals": residuals}
+        about |= {"inverse_settings": settings}
         told.study.write_text(json.dumps(found | about, indent=1) + "\n")
     if told.out is not None:
         told.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
@@ -70,15 +77,32 @@ def trained(told: argparse.Namespace) -> DeformationInverse:
         if told.weights is not None:
             save_file(network.state_dict(), told.weights)
         return network
-    network = DeformationInverse(len(told.shape), UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    network = new(told)
     network.load_state_dict(load_file(told.weights))
     return network.eval()
+
+
+def new(told: argparse.Namespace, **settings: Any) -> DeformationInverse:
+    """A network of the settings."""
+    settings = {"is_residual": told.residual, **settings}
+    return DeformationInverse(len(told.shape), UNET, head_std=1e-5, **settings).to(told.device)
+
+
+def again(network: DeformationInverse | None, told: argparse.Namespace) -> DeformationInverse:
+    """The same asked several times; None is one that knows nothing and gives minus the field."""
+    if network is not None:
+        other = new(told, num_passes=told.passes)
+        other.load_state_dict(network.state_dict())
+        return other.eval()
+    other = new(told, num_passes=told.passes, is_residual=True)
+    torch.nn.init.zeros_(other.head.weight)
+    return other.eval()
 
 
 def train(told: argparse.Namespace) -> DeformationInverse:
     """Adam on the composition loss and diffusion of the inverse, equations 4 and 5 of the paper."""
     torch.manual_seed(0)
-    network = DeformationInverse(len(told.shape), UNET, head_std=1e-5, is_residual=told.residual).to(told.device)
+    network = new(told)
     optimiser = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, told.rate, total_steps=told.steps, pct_start=0.1)
     for step in range(told.steps):

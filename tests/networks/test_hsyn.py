@@ -95,6 +95,17 @@ def test_di_net_learns_to_invert(is_residual: bool):
     assert gaps[-1] < gaps[0] / 2
 
 
+def test_each_further_pass_leaves_less():
+    field = smooth_noise(2, 16, 16, largest=1.0)[None]
+    once, twice, thrice = (
+        DeformationInverse(2, UNET, head_std=1e-9, is_residual=True, num_passes=passes) for passes in (1, 2, 3)
+    )
+    gaps = [functional.compose(field, one(field)).detach().abs().max().item() for one in (once, twice, thrice)]
+    torch.testing.assert_close(once(field), -field, atol=1e-6, rtol=0)
+    assert gaps[1] < gaps[0] / 3
+    assert gaps[2] < gaps[1] / 3
+
+
 def test_parameter_counts_of_the_header():
     with torch.device("meta"):
         network = networks.build("hsyn")
@@ -109,6 +120,8 @@ def test_parameter_counts_of_the_header():
         ({"num_levels": 0}, "`num_levels` is 0"),
         ({"inversion": "newton"}, "`inversion` is 'newton'"),
         ({"inversion": "fixed-point", "is_inverse_residual": True}, "which has no network"),
+        ({"inversion": "fixed-point", "num_inverse_passes": 2}, "`num_inverse_passes` is 2"),
+        ({"num_inverse_passes": 0}, "`num_inverse_passes` is 0"),
         ({"head_std": 0.0}, "`head_std` is 0"),
         ({"downsampling": "skip"}, "`downsampling` is 'skip'"),
     ],

@@ -74,16 +74,27 @@ class DeformationInverse(nn.Module):
         unet: Widths and downsampling of :class:`pullback.networks.blocks.UNet`.
         head_std: Of the last convolution's first weights.
         is_residual: Whether the network gives what minus the displacement lacks; the paper's gives the inverse.
+        num_passes: How often it is asked, 1 in the paper. What remains after a pass is a small displacement, whose
+            inverse by the same network comes before what is known: errors shrink quadratically.
     """
 
-    def __init__(self, num_dims: int, unet: dict[str, Any], *, head_std: float, is_residual: bool) -> None:
+    def __init__(
+        self, num_dims: int, unet: dict[str, Any], *, head_std: float, is_residual: bool, num_passes: int = 1
+    ) -> None:
         super().__init__()
         self.unet = UNet(num_dims, num_dims, **unet)
         self.head = head(num_dims, self.unet.num_outputs, num_dims, std=head_std)
-        self.is_residual = is_residual
+        self.is_residual, self.num_passes = is_residual, num_passes
 
     def forward(self, displacement: Tensor) -> Tensor:
         """``(B, D, *S)`` to w with ``w(x) + displacement(x + w(x))`` near 0."""
+        inverse = self._asked(displacement)
+        for _ in range(self.num_passes - 1):
+            rest = composition.compose(displacement, inverse)
+            inverse = composition.compose(inverse, self._asked(rest))
+        return inverse
+
+    def _asked(self, displacement: Tensor) -> Tensor:
         field = _at_least_single(self.head(self.unet(displacement)))
         return field - displacement if self.is_residual else field
 
@@ -176,6 +187,7 @@ def hsyn(
     downsampling: str = "stride",
     inversion: str = "network",
     is_inverse_residual: bool = False,
+    num_inverse_passes: int = 1,
     head_std: float = 1e-5,
 ) -> HSyN:
     """HSyN: hierarchical symmetric normalisation with a network that inverts.
@@ -192,15 +204,21 @@ def hsyn(
         inversion: ``network`` (DI-Net) or ``fixed-point`` (:func:`pullback.functional.invert`, on the CPU, exact,
             nothing to learn).
         is_inverse_residual: Whether DI-Net gives what minus the displacement lacks; the paper's gives the inverse.
+        num_inverse_passes: How often DI-Net is asked; 1 in the paper, see :class:`DeformationInverse`.
         head_std: Of the last convolutions' first weights.
     """
     check_at_least("num_levels", num_levels, 1)
+    check_at_least("num_inverse_passes", num_inverse_passes, 1)
     check_choice("inversion", inversion, INVERSIONS)
     if inversion == "fixed-point" and is_inverse_residual:
         raise ValueError("`is_inverse_residual` is true, but `inversion` is 'fixed-point', which has no network.")
+    if inversion == "fixed-point" and num_inverse_passes > 1:
+        raise ValueError(f"`num_inverse_passes` is {num_inverse_passes}, but `inversion` is 'fixed-point': no network.")
     widths = tuple(encoder or ENCODER), tuple(decoder or DECODER)
     unets = [_without_deepest(*widths, downsampling, coarser) for coarser in range(num_levels)][::-1]
-    inverse = DeformationInverse(num_dims, unets[-1], head_std=head_std, is_residual=is_inverse_residual)
+    inverse = DeformationInverse(
+        num_dims, unets[-1], head_std=head_std, is_residual=is_inverse_residual, num_passes=num_inverse_passes
+    )
     return HSyN(
         num_dims=num_dims,
         num_channels=num_channels,
