@@ -21,6 +21,11 @@ def pixels_of(path: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
+def test_many_methods_with_long_names_have_room(tmp_path: Path):
+    methods = {f"a method with a long name, number {n}": RANDOM.normal(size=9) for n in range(9)}
+    draw_structures(tmp_path / "a.png", {"all": methods}, ylabel="Dice")  # matplotlib warns where axes have none left
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_structures(tmp_path, kind):
     draw_structures(tmp_path / "a.png", SAMPLES, ylabel="Dice", kind=kind)

@@ -24,6 +24,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 STRUCTURES_IN_A_ROW = 36
 DOTS_PER_INCH = 150
 FAINT = 0.25
+WIDEST = 40.0
+"""Inches."""
 
 Samples = Mapping[str, Mapping[str, Sequence[float]]]
 """Structure to method to one number per pair."""
@@ -48,7 +50,10 @@ def draw_structures(path: str | Path, samples: Samples, *, ylabel: str, kind: st
         raise ValueError("`samples` is empty: there is nothing to draw.")
     num_rows = -(-len(structures) // STRUCTURES_IN_A_ROW)
     columns = -(-len(structures) // num_rows)
-    figure = _figure(width=max(5.0, 1.5 + 0.28 * columns * len(methods)), height=3.6 * num_rows)
+    width = max(5.0, 1.5 + 0.28 * columns * len(methods))
+    entries = max(1, int(min(width, WIDEST) / (0.6 + 0.085 * max(map(len, methods)))))  # of the legend, side by side
+    height = 3.6 * num_rows + 0.23 * (-(-len(methods) // entries))
+    figure = _figure(width=width, height=height)
     for row in range(num_rows):
         axes = figure.add_subplot(num_rows, 1, row + 1)
         shown = structures[row * columns : (row + 1) * columns]
@@ -57,7 +62,7 @@ def draw_structures(path: str | Path, samples: Samples, *, ylabel: str, kind: st
         axes.set_xticks(range(len(shown)), shown, rotation=60 if len(shown) > 8 else 0, ha="center")
         axes.set_ylabel(ylabel)
         axes.set_xlim(-0.6, len(shown) - 0.4)
-    _legend(figure.axes[0], methods)
+    _legend(figure, methods, min(entries, len(methods)))
     _save(figure, path)
 
 
@@ -156,17 +161,17 @@ def _draw_method(axes: "Axes", columns: Sequence[Sequence[float]], number: int, 
     )
 
 
-def _legend(axes: "Axes", methods: Sequence[str]) -> None:
+def _legend(figure: "Figure", methods: Sequence[str], entries: int) -> None:
     from matplotlib.patches import Patch
 
     patches = [Patch(facecolor=PALETTE[n % len(PALETTE)], label=name) for n, name in enumerate(methods)]
-    axes.legend(handles=patches, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(methods))
+    figure.legend(handles=patches, frameon=False, loc="outside upper left", ncols=entries)
 
 
 def _figure(*, width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(min(width, 40.0), height), layout="constrained")
+    return Figure(figsize=(min(width, WIDEST), height), layout="constrained")
 
 
 def _save(figure: "Figure", path: str | Path) -> None:
