@@ -63,7 +63,7 @@ def main() -> None:
     if told.study is not None:
         found = json.loads(told.study.read_text())
         residuals = {row["name"]: row["inverse_residual_voxel2"] for row in rows}
-        about = {"inverse_residual_voxel2": residuals["network, again"], "inverse_residuals": residuals}
+        about = {"inverse_residual_voxel2": residuals["network"], "inverse_residuals": residuals}
         about |= {"inverse_settings": settings}
         told.study.write_text(json.dumps(found | about, indent=1) + "\n")
     if told.out is not None:

@@ -118,7 +118,7 @@ STUDIES = {
             "cyclemorph": Entry("hippocampus-cyclemorph", LIKE_OTHERS),
         },
     ),
-    "hsyn": Study(
+    "hsyn-volumes": Study(
         "hippocampus-cpu",
         {
             "HSyN": Entry("hippocampus-hsyn", HALF_WAY, has_levels=True),
