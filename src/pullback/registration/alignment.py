@@ -4,8 +4,9 @@ Start and similarity follow from each other: a search by local correlation comes
 that is in doubt, and where no pose is clear the map is held near the middles of the fields of view.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,9 @@ whatever other poses fit: right heads reach 0.050, prostates of two contrasts co
 (``docs/accuracy.md``)."""
 RESTRAINT = 0.15
 """Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
+CONTENDER_SHARE, CONTENDER_DISTANCE = 0.1, 0.05
+"""A candidate contends with the chosen start if it scores less by this share at most, and takes the object elsewhere by
+more than this share of half its length."""
 
 Aligned = tuple[Initialisation | None, Choice, np.ndarray]
 """A start (None if none was looked for), the similarity that suits it, and the world matrix ``(4, 4)``."""
@@ -108,11 +112,38 @@ def _run_from(work: Work, start: Callable[[], Aligned]) -> Aligned:
         initialisation, choice, matrix = start()
     if work.plan.linear is not None:
         with work.stage(work.plan.linear.kind):
-            matrix = _run_linear(work, choice, matrix)
+            matrix = _run_linear(work, choice, [matrix, *_contenders(work, initialisation, choice)])
             revised = _reconsider(work, choice, matrix)
             if revised is not choice:
-                choice, matrix = revised, _run_linear(work, revised, matrix)
+                choice, matrix = revised, _run_linear(work, revised, [matrix])
     return initialisation, choice, matrix
+
+
+def _contenders(work: Work, found: Initialisation | None, choice: Choice) -> list[np.ndarray]:
+    """Where else the linear stage starts from: the best of the candidates in the same pose that ended somewhere else.
+
+    Coarse copies of an object that is partly cut off have several optima a few degrees apart, of which the finest level
+    tells the right one. Other poses do not compete again: between these the search and its margin decide.
+    """
+    if found is None or choice.restraint:
+        return []
+    chosen = found.chosen
+    centre, _, radius = geometry_of(work.fixed)
+    near = (
+        candidate.matrix
+        for candidate in found.candidates
+        if candidate.score > (1 - CONTENDER_SHARE) * chosen.score
+        and turn_degrees(candidate.matrix, chosen.matrix) <= ELSEWHERE_DEGREES
+        and _distance(candidate.matrix, chosen.matrix, centre, radius) > CONTENDER_DISTANCE * radius
+    )
+    return list(islice(near, 1))
+
+
+def _distance(a: np.ndarray, b: np.ndarray, centre: np.ndarray, radius: float) -> float:
+    """How far two world matrices take a point of a ball from each other, root mean square, in mm."""
+    gap = a - b
+    shift = gap[:3, :3] @ centre + gap[:3, 3]
+    return float(np.sqrt(shift @ shift + radius**2 / 5 * np.sum(gap[:3, :3] ** 2)))
 
 
 def _compete(work: Work, wanted: Choice | None, given: tuple[Candidate, ...]) -> Aligned:
@@ -257,9 +288,17 @@ def at(work: Work, object_voxels: int) -> tuple[Volume, Volume]:
     return tuple(v.coarsen(factors_for(v, spacing)) for v in (work.fixed, work.moving))
 
 
-def _run_linear(work: Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
-    """The linear stage from a world matrix, coarse to fine; a resolution that an image cannot give is left out."""
-    plan = work.plan.linear
+def _run_linear(work: Work, choice: Choice, starts: Sequence[np.ndarray]) -> np.ndarray:
+    """The linear stage from some world matrices; the end that the finest level likes best, and its history."""
+    ends = [_run_linear_from(work, choice, start) for start in starts]
+    matrix, _, history = max(ends, key=lambda end: end[1])
+    work.history.extend(history)
+    return matrix
+
+
+def _run_linear_from(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[np.ndarray, float, list[StageHistory]]:
+    """From one matrix, coarse to fine; a resolution that an image cannot give is left out."""
+    plan, history, value = work.plan.linear, [], -np.inf
     centre, _, radius = geometry_of(work.fixed)
     restraint = Restraint(matrix, centre, radius, choice.restraint) if choice.restraint else None
     previous = None
@@ -270,12 +309,12 @@ def _run_linear(work: Work, choice: Choice, matrix: np.ndarray) -> np.ndarray:
         previous = fixed.grid.shape
         done = number / len(plan.object_voxels)
         frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
-        matrix, _, values = optimise(
+        matrix, value, values = optimise(
             Comparison(fixed, moving, choice.linear, restraint=restraint),
             frame,
             max_steps=plan.max_steps,
             on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
         )
         level = "x".join(map(str, fixed.grid.shape[1:] if fixed.is_flat else fixed.grid.shape))
-        work.history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
-    return matrix
+        history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
+    return matrix, value, history
