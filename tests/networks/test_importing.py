@@ -3,8 +3,10 @@
 The originals' own weights and outputs are compared in ``benchmarks/published_weights.py``.
 """
 
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -110,6 +112,63 @@ def test_wrapped_tensors_are_found(tmp_path: Path, wrap):
     network = original("symnet", 2)
     torch.save(wrap(publish("symnet", network)), tmp_path / "weights.pth")
     assert_same(networks.import_weights("symnet", tmp_path / "weights.pth"), network)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda t: {"state_dict": {f"model.{n}": v for n, v in t.items()} | {"loss.kernel": torch.ones(3)}, "epoch": 1},
+        lambda t: {"hyper_parameters": Namespace(lr=1e-4), "model_state_dict": t},
+        lambda t: {"best_dsc": np.float64(0.7), "scores": np.arange(3.0), "state_dict": t},
+        lambda t: {"epoch": 3, "what_it_learned": t, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda t: {f"_orig_mod.module.{n}": v for n, v in t.items()},
+        lambda t: t | {"transform.grid": torch.zeros(3), "epoch": 3},
+    ],
+    ids=["lightning", "hyper-parameters", "numpy", "unknown key", "compiled", "buffers"],
+)
+def test_what_training_scripts_put_around_a_model(tmp_path: Path, wrap):
+    network = original("symnet", 2)
+    torch.save(wrap(publish("symnet", network)), tmp_path / "weights.pth")
+    assert_same(networks.import_weights("symnet", tmp_path / "weights.pth"), network)
+
+
+def test_files_of_two_networks_are_refused(tmp_path: Path):
+    tensors = publish("symnet", original("symnet", 2))
+    torch.save({f"{part}.{name}": value for part in "ab" for name, value in tensors.items()}, tmp_path / "two.pth")
+    with pytest.raises(ValueError, match="holds 2 networks"):
+        networks.import_weights("symnet", tmp_path / "two.pth")
+    torch.save({"a": tensors, "b": tensors}, tmp_path / "two.pth")
+    with pytest.raises(ValueError, match="no dictionary of tensors"):
+        networks.import_weights("symnet", tmp_path / "two.pth")
+
+
+def test_damaged_files_and_numbers_are_refused(tmp_path: Path):
+    tensors, path = publish("symnet", original("symnet", 2)), tmp_path / "weights.pth"
+    torch.save(tensors, path)
+    whole = path.read_bytes()
+    one_bit = bytearray(whole)
+    one_bit[len(whole) // 2] ^= 1
+    for damaged in (b"", whole[:100], whole[:-10], bytes(one_bit)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            networks.import_weights("symnet", path)
+    torch.save(tensors | {"eninput.0.bias": torch.full_like(tensors["eninput.0.bias"], torch.nan)}, path)
+    with pytest.raises(ValueError, match="not finite"):
+        networks.import_weights("symnet", path)
+    torch.save({"flow.weight": torch.zeros(2, 2, 3, 3)}, path)
+    with pytest.raises(ValueError, match="no checkpoint of 'voxelmorph'"):
+        networks.import_weights("voxelmorph", path)
+
+
+def test_what_a_file_would_call_is_never_called(tmp_path: Path):
+    class Call:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "called",)
+
+    torch.save({"state_dict": publish("symnet", original("symnet", 2)), "more": Call()}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="never loaded"):
+        networks.import_weights("symnet", tmp_path / "weights.pth")
+    assert not (tmp_path / "called").exists()
 
 
 def voxelmorph_file(path: Path, network: AbstractNetwork, *, is_old: bool = False, config: dict | None) -> None:

@@ -4,12 +4,14 @@ A family's file holds its key map: a function from the published tensors to a tr
 original computes in its own way becomes an explicit setting. Only tensors are read; a pickle is never executed.
 """
 
-import pickle
-from collections.abc import Callable, Iterable
+import argparse
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,7 +42,20 @@ class Transcript:
 KeyMap = Callable[[Tensors, dict[str, Any]], Transcript]
 
 _KEY_MAPS: dict[str, KeyMap] = {}
-_WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model")
+_WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "net", "network", "generator", "params")
+_BUFFERS = (".grid", ".num_batches_tracked")
+"""Ends of the names of tensors that warps and norms keep beside their weights."""
+_MOST_LAYERS_AROUND = 3
+_FROM_NUMPY = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}
+_PLAIN = [
+    *(
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name, function in _FROM_NUMPY.items()
+    ),
+    *(np.dtype, np.ndarray, *(type(np.dtype(code)) for code in "?bhilqBHILQefd"), argparse.Namespace),
+]
+"""What stands beside the tensors in files of training scripts, such as the best Dice: values, nothing that acts."""
 
 
 def key_map(*names: str) -> Callable[[KeyMap], KeyMap]:
@@ -84,14 +99,43 @@ def transcribe(family: str, path: Path | str, **settings: Any) -> Transcript:
     find(family)
     mapping = _KEY_MAPS[check_choice("family", family, importable())]
     tensors, config = read_checkpoint(Path(path))
-    try:
-        transcript = mapping(tensors, config | settings)
-    except KeyError as missing:
-        raise ValueError(
-            f"`path` is '{path}', which has no tensor {missing}, so it is no checkpoint of '{family}'; it holds "
-            f"{_some(tensors)}."
-        ) from None
+    transcript = _first_that_fits(mapping, tensors, config | settings, family, path)
     return replace(transcript, settings=transcript.settings | settings)
+
+
+def _first_that_fits(
+    mapping: KeyMap, tensors: Tensors, config: dict[str, Any], family: str, path: Path | str
+) -> Transcript:
+    """The transcript of the tensors as they are named, or else of those that one module around the network holds."""
+    reason: Exception | None = None
+    for candidates in _peeled([tensors]):
+        found = []
+        for names in candidates:
+            try:
+                found.append(mapping(names, config))
+            except (KeyError, IndexError) as missing:
+                reason = reason or missing
+        if len(found) > 1:
+            raise ValueError(f"`path` is '{path}', which holds {len(found)} networks; save the state_dict of one.")
+        if found:
+            return found[0]
+    lacks = f"has no tensor {reason}" if isinstance(reason, KeyError) else "lacks tensors"
+    raise ValueError(
+        f"`path` is '{path}', which {lacks}, so it is no checkpoint of '{family}'; it holds {_some(tensors)}."
+    )
+
+
+def _peeled(candidates: list[Tensors]) -> Iterator[list[Tensors]]:
+    """Tensors as they are named, then without the first part of their names, the modules around the network."""
+    for _ in range(1 + _MOST_LAYERS_AROUND):
+        yield candidates
+        inner: dict[tuple[int, str], Tensors] = {}
+        for number, tensors in enumerate(candidates):
+            for name, value in tensors.items():
+                around, dot, rest = name.partition(".")
+                if dot:
+                    inner.setdefault((number, around), {})[rest] = value
+        candidates = list(inner.values())
 
 
 def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -99,20 +143,41 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"`path` is '{path}', but there is no such file.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError, KeyError, AttributeError):
+        _check_sums(path)
+        with torch.serialization.safe_globals(_PLAIN):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # of what kind depends on where a file is damaged
         raise ValueError(
             f"`path` is '{path}', which is damaged, no PyTorch file, or holds more than tensors and plain values; "
             f"anything else is never loaded. Save the model's state_dict with torch.save in the original software."
         ) from None
     config = content.get("config") if isinstance(content, dict) else None
-    for name in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    tensors = _tensors_in(content)
+    if not tensors:
         raise ValueError(f"`path` is '{path}', but it holds no dictionary of tensors; save the model's state_dict.")
-    tensors = {name.removeprefix("module."): value for name, value in content.items()}
     return tensors, config if isinstance(config, dict) else {}
+
+
+def _check_sums(path: Path) -> None:
+    """Raise ValueError if a part of the archive is not what was written; torch itself does not look."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("damaged")
+
+
+def _tensors_in(content: Any) -> Tensors:
+    """The state of a model, wherever a training script put it; empty if there is none, or no telling which."""
+    if not isinstance(content, dict):
+        return {}
+    for name in _WRAPPERS:
+        if isinstance(content.get(name), dict):
+            return _tensors_in(content[name])
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if any("." in name for name in tensors):  # an optimiser's have plain names
+        return {name: value for name, value in tensors.items() if not name.endswith(_BUFFERS)}
+    inside = [found for found in map(_tensors_in, content.values()) if found]
+    return inside[0] if len(inside) == 1 else {}
 
 
 def rename(tensors: Tensors, layers: Iterable[tuple[str, str]], *, unused: Iterable[str] = ()) -> Tensors:
@@ -172,6 +237,9 @@ def _load(network: AbstractNetwork, tensors: Tensors, family: str, path: Path | 
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     wrong = [f"{n} {given.get(n, 'missing')} not {shape}" for n, shape in wanted.items() if given.get(n) != shape]
     wrong += [f"{name} not known" for name in given if name not in wanted]
+    bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if bad and not wrong:
+        raise ValueError(f"`path` is '{path}', which holds numbers that are not finite, in {_some(bad)}.")
     if wrong:
         raise ValueError(f"`path` is '{path}', whose tensors do not fit '{family}': {_some(wrong)}.")
     network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})

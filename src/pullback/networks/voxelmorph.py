@@ -178,7 +178,9 @@ def _from_published(tensors: Tensors, config: dict[str, Any]) -> Transcript:
 def _numbered(tensors: Tensors, prefix: str) -> list[str]:
     """What stands between `prefix` and ``.main.weight``, in the order of the numbers."""
     found = [n.removeprefix(prefix).removesuffix(".main.weight") for n in tensors if n.startswith(prefix)]
-    return sorted({n for n in found if "main" not in n}, key=lambda n: [int(part) for part in n.split(".")])
+    return sorted(
+        {n for n in found if n.replace(".", "").isdigit()}, key=lambda n: [int(part) for part in n.split(".")]
+    )
 
 
 def _integration(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from pullback.checks import check_choice
+from pullback.checks import check_choice, check_positive
 from pullback.registration.normalisation import Normalisation
 from pullback.space import Grid, closest_to
 
@@ -52,7 +52,8 @@ class Card:
             raise ValueError(
                 f"The card's shape {self.shape} and spacing {self.spacing_mm} mm differ in their number of axes."
             )
-
+        for spacing in self.spacing_mm:
+            check_positive("spacing_mm", spacing)
         if self.orientation is not None:
             closest_to(Grid.from_spacing(self.shape, self.spacing_mm), self.orientation)
 
