@@ -36,3 +36,10 @@ def test_it_says_what_does_not_fit():
         networks.export_onnx(network, (16, 17))
     with pytest.raises(ValueError, match="training mode"):
         networks.export_onnx(network.train(), (16, 16))
+
+
+def test_a_family_that_onnx_cannot_express_is_named():
+    pytest.importorskip("onnxscript")
+    network = networks.build("airnet-matches", num_dims=2, start_channels=1).eval()
+    with pytest.raises(ValueError, match="'airnet-matches' cannot be written as ONNX: "):
+        networks.export_onnx(network, (16, 16))

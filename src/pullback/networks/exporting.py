@@ -38,7 +38,8 @@ def export_onnx(network: AbstractNetwork, shape: tuple[int, ...]) -> bytes:
         shape: Multiples of the network's `multiple`.
 
     Raises:
-        ValueError: If the shape does not fit, or without the packages of the extra ``onnx``.
+        ValueError: If the shape does not fit, the family computes what ONNX does not know, or without the packages of
+            the extra ``onnx``.
     """
     _require("onnx", "onnxscript")
     if len(shape) != network.num_dims or padded_shape(network, shape) != tuple(shape):
@@ -49,16 +50,20 @@ def export_onnx(network: AbstractNetwork, shape: tuple[int, ...]) -> bytes:
     if network.training:
         raise ValueError("`network` is in training mode; call network.eval() first.")
     example = torch.zeros(1, network.num_channels, *shape)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            _OnlyDisplacement(network),
-            (example, example.clone()),
-            input_names=["fixed", "moving"],
-            output_names=["displacement"],
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _OnlyDisplacement(network),
+                (example, example.clone()),
+                input_names=["fixed", "moving"],
+                output_names=["displacement"],
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        why = str(error.__cause__ or error).partition("\n")[0].partition(" : ")[0]
+        raise ValueError(f"The family '{network.family}' cannot be written as ONNX: {why}.") from None
     return program.model_proto.SerializeToString()
 
 
