@@ -52,6 +52,56 @@ def test_learn2reg_with_its_pairs(tmp_path: Path):
     assert manifest.find("x_9").labels is None
 
 
+def test_learn2reg_keeps_scans_of_one_subject_together(tmp_path: Path):
+    described = {
+        "training": {m: [{"image": f"./imagesTr/L_000{n}_000{m}.nii.gz"} for n in (1, 2)] for m in ("0", "1")},
+        "training_paired_images": [{"0": "./imagesTr/L_0001_0000.nii.gz", "1": "./imagesTr/L_0001_0001.nii.gz"}],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    manifest = read_learn2reg(tmp_path / "dataset.json")
+    assert [scan.subject for scan in manifest.scans] == ["L_0001", "L_0001", "L_0002", "L_0002"]
+    assert manifest.pairs == {"training": (("L_0001_0000", "L_0001_0001"),)}
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ([1], "is no data set of Learn2Reg"),
+        ({"training": [3]}, "lists 3, which names no image"),
+        ({"training": "imagesTr"}, "otherwise than as a list"),
+        ({"training": ["a.nii"], "registration_val": [{"fixed": "a.nii"}]}, "'fixed' and 'moving' are needed"),
+    ],
+)
+def test_what_is_no_data_set_of_learn2reg(tmp_path: Path, described, message: str):
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=message):
+        read_learn2reg(tmp_path / "dataset.json")
+
+
+def test_tables_of_other_kinds(tmp_path: Path):
+    (tmp_path / "scans.csv").write_text("name,image,subject\na,a.nii.gz,1\n")
+    (tmp_path / "scans.json").write_text(json.dumps([{"name": "a", "image": "a.nii.gz", "subject": 1}]))
+    assert read_manifest(tmp_path / "scans.csv") == read_manifest(tmp_path / "scans.json")
+    assert read_manifest(tmp_path / "scans.csv").scans[0].subject == "1"
+    for text, message in [("[{", "is not JSON"), ("5", "a list of objects"), ('["a.nii"]', "a list of objects")]:
+        (tmp_path / "scans.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_manifest(tmp_path / "scans.json")
+    (tmp_path / "scans.tsv").write_text("name\timage\na\ta.nii\tmore\n")
+    with pytest.raises(ValueError, match=r"Row 1 .* more values than there are columns"):
+        read_manifest(tmp_path / "scans.tsv")
+
+
+def test_bids_leaves_labels_of_another_space(tmp_path: Path):
+    touch(
+        tmp_path,
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "derivatives/a/sub-01/anat/sub-01_space-MNI_dseg.nii.gz",
+        "derivatives/b/sub-01/anat/sub-01_dseg.nii.gz",
+    )
+    assert read_bids(tmp_path).scans[0].labels.name == "sub-01_dseg.nii.gz"
+
+
 def test_bids_with_sessions_and_derivatives(tmp_path: Path):
     touch(
         tmp_path,
@@ -74,6 +124,10 @@ def test_patterns_pair_by_what_the_star_stands_for(tmp_path: Path):
     (tmp_path / "p1_b_labels.nii.gz").unlink()
     with pytest.raises(ValueError, match=r"no labels: .*p1_b_labels"):
         read_globs(tmp_path, "*_image.nii.gz", "*_labels.nii.gz")
+    with pytest.raises(ValueError, match="no regular expression"):
+        read_globs(tmp_path, "*_image.nii.gz", subject="(")
+    with pytest.raises(ValueError, match="has no group"):
+        read_globs(tmp_path, "*_image.nii.gz", subject="p")
     with pytest.raises(ValueError, match="2 stars"):
         read_globs(tmp_path, "*/*_image.nii.gz")
 

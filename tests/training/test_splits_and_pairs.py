@@ -92,3 +92,18 @@ def test_pairs_left_out_are_left_out_both_ways_and_once():
     assert sorted(out) == sorted(everything)
     with pytest.raises(ValueError, match="Fold 3 of 3"):
         pairs.leave_pairs_out(everything, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (["a"], "is no split"),
+        ({"train": ["a"]}, "is no split"),
+        ({"training": ["a"], "val": ["b"]}, "'val'"),
+        ({"training": "a"}, "a list of names is needed"),
+    ],
+)
+def test_files_that_are_no_splits(tmp_path: Path, lists, message: str):
+    (tmp_path / "split.json").write_text(json.dumps(lists))
+    with pytest.raises(ValueError, match=message):
+        from_file(Manifest((Scan("a", tmp_path), Scan("b", tmp_path))), tmp_path / "split.json")

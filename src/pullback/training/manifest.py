@@ -20,6 +20,10 @@ LEARN2REG_PAIRS = {
     "registration_val": "validation",
     "registration_test": "test",
 }
+LEARN2REG_SIDES = (("fixed", "moving"), ("0", "1"))
+"""Keys under which a pair's two images stand: by their parts, or by their modalities."""
+LEARN2REG_NAME = re.compile(r"^(?P<subject>.+_\d{4})_\d{4}$")
+"""Names of scans there: task and subject, then four digits of the modality."""
 
 
 @dataclass(frozen=True)
@@ -90,48 +94,58 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A table of scans, tab-separated or JSON (a list of objects), with the columns of `COLUMNS`; image is required.
+    """A table of scans with the columns of `COLUMNS`, of which image is required.
 
     File names are relative to the table's folder.
 
+    Args:
+        path: Tab-separated, comma-separated (``.csv``) or JSON (``.json``: a list of objects).
+
     Raises:
-        ValueError: If a column is unknown or missing.
+        ValueError: If it is no such table, or a column is unknown or missing.
     """
     if path.suffix == ".json":
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path)
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            raise ValueError(f"'{path}' is no table: a list of objects is needed, each with the key 'image'.")
     else:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t"))
     return Manifest(tuple(_scan_of(row, number, path) for number, row in enumerate(rows, start=1)))
 
 
 def _scan_of(row: Mapping[str, Any], number: int, path: Path) -> Scan:
+    if None in row:  # the reader's key for what no column holds
+        raise ValueError(f"Row {number} of '{path}' has more values than there are columns.")
     for column in row:
         check_choice(f"column of '{path}'", str(column), COLUMNS)
+    row = {column: "" if value is None else str(value) for column, value in row.items()}
     if not row.get("image"):
         raise ValueError(f"Row {number} of '{path}' names no image; the column 'image' is needed.")
     image = path.parent / row["image"]
     labels = path.parent / row["labels"] if row.get("labels") else None
-    return Scan(row.get("name") or name_of(image), image, labels, row.get("subject") or "", row.get("split") or "")
+    return Scan(row.get("name") or name_of(image), image, labels, row.get("subject", ""), row.get("split", ""))
 
 
 def read_learn2reg(path: Path) -> Manifest:
-    """The data set json of a Learn2Reg challenge: images, labels, and its validation and test pairs.
+    """The data set json of a Learn2Reg challenge: images, labels, and the pairs it gives.
+
+    Scans of one subject, which bear its number in their names, are one person's. Images may be listed by modality.
 
     Raises:
-        ValueError: If it lists no images.
+        ValueError: If it is no such json, or lists no images.
     """
-    described = json.loads(path.read_text(encoding="utf-8"))
+    described = read_json(path)
+    if not isinstance(described, Mapping):
+        raise ValueError(f"'{path}' is no data set of Learn2Reg: an object with 'training' is needed.")
     scans: dict[str, Scan] = {}
     pairs: dict[str, tuple[tuple[str, str], ...]] = {}
     for key, split in (("training", "training"), ("test", "test")):
-        for entry in described.get(key, []):
-            entry = {"image": entry} if isinstance(entry, str) else entry
-            image = path.parent / entry["image"]
-            labels = path.parent / entry["label"] if entry.get("label") else None
-            scans[name_of(image)] = Scan(name_of(image), image, labels, split=split)
+        for entry in _listed(described.get(key, []), path):
+            scan = _learn2reg_scan(entry, path, split)
+            scans[scan.name] = scan
     for key, split in LEARN2REG_PAIRS.items():
-        found = [tuple(name_of(Path(pair[side])) for side in ("fixed", "moving")) for pair in described.get(key, [])]
+        found = [_learn2reg_pair(pair, path) for pair in described.get(key, [])]
         if found:
             pairs[split] = (*pairs.get(split, ()), *found)
     taken = {name: split for split in ("test", "validation") for pair in pairs.get(split, ()) for name in pair}
@@ -140,6 +154,32 @@ def read_learn2reg(path: Path) -> Manifest:
             scan = scans[name]
             scans[name] = Scan(name, scan.image, scan.labels, scan.subject, split)
     return Manifest(tuple(scans.values()), pairs)
+
+
+def _listed(entries: Any, path: Path) -> list[Any]:
+    """The entries of a list, or of one list per modality."""
+    lists = list(entries.values()) if isinstance(entries, Mapping) else [entries]
+    if not all(isinstance(one, list) for one in lists):
+        raise ValueError(f"'{path}' lists images otherwise than as a list, or as one list per modality.")
+    return [entry for one in lists for entry in one]
+
+
+def _learn2reg_scan(entry: Any, path: Path, split: str) -> Scan:
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("image"), str):
+        raise ValueError(f"'{path}' lists {entry!r}, which names no image.")
+    image = path.parent / entry["image"]
+    labels = path.parent / entry["label"] if entry.get("label") else None
+    known = LEARN2REG_NAME.match(name_of(image))
+    return Scan(name_of(image), image, labels, known["subject"] if known else "", split)
+
+
+def _learn2reg_pair(pair: Any, path: Path) -> tuple[str, str]:
+    for sides in LEARN2REG_SIDES:
+        if isinstance(pair, Mapping) and all(isinstance(pair.get(side), str) for side in sides):
+            fixed, moving = (name_of(Path(pair[side])) for side in sides)
+            return fixed, moving
+    raise ValueError(f"'{path}' has the pair {pair!r}, but 'fixed' and 'moving' are needed.")
 
 
 def read_bids(folder: Path, *, suffix: str = "T1w", labels_suffix: str = "dseg") -> Manifest:
@@ -155,6 +195,7 @@ def read_bids(folder: Path, *, suffix: str = "T1w", labels_suffix: str = "dseg")
         name = name_of(image).removesuffix(f"_{suffix}")
         inside = image.relative_to(folder).parent
         found = sorted(folder.glob(f"derivatives/*/{inside}/{name}_*{labels_suffix}.nii*"))
+        found = [file for file in found if "_space-" in name or "_space-" not in file.name]  # another space: no labels
         scans.append(Scan(name, image, found[0] if found else None, image.relative_to(folder).parts[0]))
     return Manifest(tuple(scans))
 
@@ -169,8 +210,14 @@ def read_globs(folder: Path, images: str, labels: str = "", subject: str = "") -
         subject: Regular expression whose first group, found in a name, is the person (default: the name).
 
     Raises:
-        ValueError: If a pattern has not exactly one star, or a labels file is missing.
+        ValueError: If a pattern has not exactly one star, a labels file is missing, or `subject` is no such expression.
     """
+    try:
+        person = re.compile(subject)
+    except re.error as error:
+        raise ValueError(f"`subject` is '{subject}', which is no regular expression: {error}.") from None
+    if subject and not person.groups:
+        raise ValueError(f"`subject` is '{subject}', which has no group; put the person in brackets: '({subject})'.")
     for pattern in (images, labels):
         if pattern and pattern.count("*") != 1:
             raise ValueError(f"The pattern '{pattern}' has {pattern.count('*')} stars, but exactly one is needed.")
@@ -181,7 +228,7 @@ def read_globs(folder: Path, images: str, labels: str = "", subject: str = "") -
         found = folder / labels.replace("*", name) if labels else None
         if found is not None and not found.is_file():
             raise ValueError(f"'{image}' has no labels: '{found}' does not exist.")
-        match = re.search(subject, name) if subject else None
+        match = person.search(name) if subject else None
         scans.append(Scan(name, image, found, match.group(1) if match else ""))
     return Manifest(tuple(scans))
 
@@ -195,6 +242,18 @@ def name_of(path: Path) -> str:
     """
     suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), path.suffix)
     return path.name[: len(path.name) - len(suffix)]
+
+
+def read_json(path: Path) -> Any:
+    """The values of a JSON file.
+
+    Raises:
+        ValueError: If it is none; names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is not JSON: {error}.") from None
 
 
 def content_of(path: Path) -> str:

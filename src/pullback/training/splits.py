@@ -1,13 +1,13 @@
 """Who is for training, validation and test: by person, and the same every time."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pullback.training.manifest import SPLITS, Manifest
+from pullback.checks import check_choice
+from pullback.training.manifest import SPLITS, Manifest, read_json
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,15 @@ def from_file(manifest: Manifest, path: Path) -> Split:
     """The split of a json file with lists of names under training, validation and test.
 
     Raises:
-        ValueError: If a name is no scan, or a person stands in two parts.
+        ValueError: If it is no such file, a name is no scan, or a person stands in two parts.
     """
-    lists = json.loads(path.read_text(encoding="utf-8"))
+    lists = read_json(path)
+    if not isinstance(lists, Mapping) or not set(lists) & set(SPLITS):
+        raise ValueError(f"'{path}' is no split: lists of names under {', '.join(SPLITS)} are needed.")
+    for key, names in lists.items():
+        check_choice(f"part of '{path}'", str(key), SPLITS)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"'{path}' has {names!r} under '{key}', but a list of names is needed.")
     split = Split(*(tuple(sorted(lists.get(part, ()))) for part in SPLITS))
     return checked(manifest, split)
 
