@@ -73,3 +73,13 @@ def check_at_least(name: str, value: float, least: float) -> float:
     if not np.isfinite(value) or value < least:
         raise ValueError(f"`{name}` is {value}, but a finite number of {least} or more is needed.")
     return value
+
+
+def check_each_at_least(least: float, values: object, *names: str) -> None:
+    """Check attributes of an object as :func:`check_at_least` does.
+
+    Raises:
+        ValueError: If one is not finite or below `least`.
+    """
+    for name in names:
+        check_at_least(name, getattr(values, name), least)

@@ -167,6 +167,23 @@ def test_what_a_training_refuses(cache: Cache, whole: Path, tmp_path: Path):
     losses = [{"kind": "similarity", "fixed": "half_warped_fixed", "warped": "half_warped"}]
     with pytest.raises(ValueError, match="no 'inverse_half_displacement'"):
         train(small_cohort.recipe(losses=losses), cache, tmp_path / "b", device="cpu")
+    assert not list((tmp_path / "b").iterdir())
+    for settings in ({"num_dims": 2}, {"num_channels": 2}):
+        with pytest.raises(ValueError, match="leave num_dims and num_channels out"):
+            train(small_cohort.recipe(network={"settings": settings}), cache, tmp_path / "b", device="cpu")
+    for widths in ("abc", [4, -4], [0], 4):
+        with pytest.raises(ValueError, match="a list of widths is needed"):
+            train(small_cohort.recipe(network={"settings": {"encoder": widths}}), cache, tmp_path / "b", device="cpu")
+    stages = [{"from_step": 3, "conditions": {"num_levels": 1}}]
+    with pytest.raises(ValueError, match="'voxelmorph' can be told nothing besides the images"):
+        train(small_cohort.recipe(stages=stages), cache, tmp_path / "b", device="cpu")
+    (tmp_path / "b" / STATE).write_bytes(b"torn")
+    with pytest.raises(ValueError, match="is damaged"):
+        train(small_cohort.recipe(), cache, tmp_path / "b", device="cpu", resume=True)
+    for name, kind in (("none", FileNotFoundError), ("b/last.state", ValueError)):
+        plan = small_cohort.recipe(network={"weights": str(tmp_path / f"{name}.safetensors")})
+        with pytest.raises(kind, match=r"weights|damaged"):
+            train(plan, cache, tmp_path / "d", device="cpu")
     half = small_cohort.recipe(optimisation={"precision": "bf16-mixed"})
     with pytest.raises(ValueError, match=r"shrinks \[16, 16, 16\] voxels by 16.*take '32-true'"):
         train(half, cache, tmp_path / "half", device="cpu")
@@ -339,3 +356,5 @@ def test_weights_that_are_none(whole: Path, tmp_path: Path):
         save_network(tmp_path / "no" / "x.safetensors", network, card)
     with pytest.raises(ValueError, match="incomplete or of another version"):
         Card.from_dict({"family": "voxelmorph"})
+    with pytest.raises(ValueError, match=r"`spacing_mm` is -1\.0"):
+        Card("voxelmorph", {}, (16, 16), (1.0, -1.0))

@@ -69,6 +69,30 @@ def test_every_budget_fits_the_recipes_it_is_for(budget: Path):
         ({"pairs": {"test": {"template": "a"}}}, "one needs the other"),
         ({"stages": [{"from_step": 5}, {"from_step": 2}]}, "in the order of their first steps"),
         ({"stages": [{"from_step": 5, "weights": {"dise": 1}}]}, "'dise'"),
+        ({"stages": [{"from_step": 5, "weights": {"lncc": "two"}}]}, "weights.lncc` is 'two', but a number"),
+        ({"stages": [{"from_step": -1}]}, "`from_step` is -1"),
+        ({"optimisation": {"num_steps": float("inf")}}, "is inf, but a finite number"),
+        ({"optimisation": {"learning_rate": float("nan")}}, "is nan, but a finite number"),
+        ({"optimisation": {"learning_rate": ".inf"}}, "is '.inf', but a number"),
+        ({"optimisation": {"betas": [1.5, 0.9]}}, "`betas` is"),
+        ({"optimisation": {"clip_norm": -1}}, "`clip_norm` is -1"),
+        ({"optimisation": {"warm_up_steps": -1}}, "`warm_up_steps` is -1"),
+        ({"optimisation": {"final_share": 2}}, "`final_share` is 2"),
+        ({"validation": {"batch_size": 0}}, "`batch_size` is 0"),
+        ({"validation": {"patience": -1}}, "`patience` is -1"),
+        ({"logging": {"every_steps": 0}}, "`every_steps` is 0"),
+        ({"losses": [{"kind": "dice", "weight": -1}]}, "`weight` is -1"),
+        ({"losses": [{"kind": "similarity", "radius_voxels": 0}]}, "`radius_voxels` is 0"),
+        ({"losses": [{"kind": "kl", "precision": 0}]}, "`precision` is 0"),
+        ({"augmentation": {"noise": -0.1}}, "`noise` is -0.1"),
+        ({"augmentation": {"own": {"scaling": -2}}}, "augmentation.own: `scaling` is -2"),
+        ({"augmentation": {"deformation_width_voxels": 0}}, "`deformation_width_voxels` is 0"),
+        ({"augmentation": {"flips": [0, 0]}}, "each axis may stand there once"),
+        ({"simulation": {"deformation_voxels": -2}}, "`deformation_voxels` is -2"),
+        ({"pairs": {"training": {"of": "atlas"}}}, "needs `atlas`"),
+        ({"pairs": {"training": {"of": "given", "given": [["a", "a"]]}}}, "two different scans"),
+        ({"labels": [1, 1]}, "each label may stand there once"),
+        ({"seed": -1}, "`seed` is -1"),
     ],
 )
 def test_messages_name_the_place_and_what_is_near(values: dict, message: str):
@@ -133,3 +157,13 @@ def test_the_five_experiments_differ_as_source_002_says():
     assert [found[number].losses[1].fixed for number in "34"] == ["fixed", "registered"]
     assert found["5"].augmentation.again.is_on
     assert {recipe.supervision for recipe in found.values()} == {"supervised"}
+
+
+def test_changes_and_bases_that_are_none(tmp_path: Path):
+    (tmp_path / "own.yaml").write_text("base: other.yaml\nname: own\n")
+    (tmp_path / "other.yaml").write_text("base: own.yaml\n")
+    with pytest.raises(ValueError, match=r"own\.yaml' is a base of itself"):
+        read_recipe(tmp_path / "own.yaml")
+    (tmp_path / "other.yaml").write_text("preprocessing: {shape: [8, 8]}\n")
+    with pytest.raises(ValueError, match="gives '\\[1', which is no YAML"):
+        read_recipe(tmp_path / "own.yaml", ["labels=[1"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pullback import functional
-from pullback.checks import check_choice
+from pullback.checks import check_choice, check_each_at_least
 from pullback.networks import affine
 
 SIDES = ("fixed", "moving")
@@ -32,6 +32,9 @@ class RandomAffine:
     scaling: float = 0.0
     shear: float = 0.0
     translation_voxels: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_each_at_least(0, self, "rotation_degrees", "scaling", "shear", "translation_voxels")
 
     @property
     def is_on(self) -> bool:
@@ -82,6 +85,12 @@ class Augmentation:
     bias: float = 0.0
     bias_width_voxels: float = 24.0
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_each_at_least(0, self, "deformation_voxels", "gamma", "bias", "noise")
+        check_each_at_least(1, self, "deformation_width_voxels", "bias_width_voxels")
+        if len(set(self.flips)) < len(self.flips):
+            raise ValueError(f"`flips` is {list(self.flips)}, but each axis may stand there once.")
 
     @property
     def moves(self) -> bool:
@@ -176,6 +185,8 @@ class Simulation:
     makes: str = "fixed"
 
     def __post_init__(self) -> None:
+        check_each_at_least(0, self, "deformation_voxels")
+        check_each_at_least(1, self, "deformation_width_voxels")
         if check_choice("makes", self.makes, SIDES) == "moving" and self.deformation_voxels:
             raise ValueError(
                 f"`deformation_voxels` is {self.deformation_voxels}, but `makes` is 'moving', which needs the inverse "

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
@@ -58,14 +58,17 @@ def load_state(folder: Path, network: AbstractNetwork, optimiser: Optimizer, rec
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it belongs to another recipe.
+        ValueError: If it is damaged, or belongs to another recipe.
     """
     path = folder / STATE
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no checkpoint ('{STATE}') to go on from.")
-    with safe_open(path, framework="pt") as file:
-        described = json.loads(file.metadata()["training"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    try:
+        with safe_open(path, framework="pt") as file:
+            described = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is damaged: {error}; start anew in another folder.") from error
     wanted = json.loads(json.dumps(recipe))
     different = sorted(key for key in wanted if described["recipe"].get(key) != wanted[key])
     if different:

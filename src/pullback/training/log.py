@@ -26,13 +26,8 @@ class Log:
 
     def __init__(self, folder: Path, columns: Sequence[str], *, from_step: int = 0, tensorboard: bool = False) -> None:
         self.path, self.columns = folder / FILE, ["step", *columns]
-        rows = [row for row in self._read() if int(row["step"]) <= from_step] if from_step else []
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        with whole(self.path) as path:
-            path.write_text(text.getvalue(), encoding="utf-8")
+        self._rows = [row for row in self._read() if int(row["step"]) <= from_step] if from_step else []
+        self._is_begun = False
         self._writer = _tensorboard(folder) if tensorboard else None
 
     def _read(self) -> list[dict[str, str]]:
@@ -41,8 +36,20 @@ class Log:
         with self.path.open(encoding="utf-8", newline="") as file:
             return [{key: row.get(key, "") for key in self.columns} for row in csv.DictReader(file)]
 
+    def _begin(self) -> None:
+        """Write the columns and the rows that stay, once there is a row to add: a training that fails leaves none."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self._rows)
+        with whole(self.path) as path:
+            path.write_text(text.getvalue(), encoding="utf-8")
+        self._is_begun = True
+
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Add a row; figures that are not given stay empty."""
+        if not self._is_begun:
+            self._begin()
         row = {name: f"{value:.6g}" for name, value in figures.items()}
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self.columns).writerow({"step": step, **row})

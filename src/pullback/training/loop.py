@@ -28,7 +28,7 @@ from pullback.training.cohort import Cohort, PairOrder, changed, seed_of
 from pullback.training.log import Log
 from pullback.training.preprocessing import source_grid_of
 from pullback.training.recipe import Recipe
-from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
+from pullback.training.schedule import check_conditions, freeze, learning_rate_at, stage_at, weights_at
 from pullback.training.state import TrainingState
 from pullback.training.validation import mean_scores, score_pairs
 from pullback.training.weights import load_weights, save_network, versions
@@ -139,6 +139,7 @@ class _Job:
         self.plain = build_network(recipe, self.cohort.num_channels)
         if fabric.device.type == "cpu" and recipe.optimisation.precision == "bf16-mixed":
             suit_half_precision(self.plain, self.cohort.shape)
+        check_conditions(self.plain, recipe)
         self.card = card_of(recipe, cache, self.plain, self.cohort)
         wrapped = torch.compile(self.plain) if recipe.optimisation.compile else self.plain
         self.network, self.optimiser = fabric.setup(wrapped, make_optimiser(recipe, self.plain, fabric.device))
@@ -316,6 +317,11 @@ def build_network(recipe: Recipe, num_channels: int) -> AbstractNetwork:
     if num_channels != 1:
         settings = {"num_channels": num_channels} | settings
     network = build(recipe.network.family, **settings)
+    if (network.num_dims, network.num_channels) != (len(shape), num_channels):
+        raise ValueError(
+            f"`network.settings` makes a network for {network.num_dims} axes and {network.num_channels} channels, but "
+            f"the prepared scans have {len(shape)} and {num_channels}; leave num_dims and num_channels out."
+        )
     if any(n % network.multiple for n in shape):
         raise ValueError(
             f"`preprocessing.shape` gives the network {list(shape)}, but '{recipe.network.family}' needs multiples of "

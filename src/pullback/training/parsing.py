@@ -1,6 +1,8 @@
 """Frozen dataclasses from plain mappings and back, with every name and type checked on the way."""
 
+import contextlib
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,8 @@ def parse(wanted: Any, value: Any, where: str = "recipe") -> Any:
     if typing.get_origin(wanted) is dict:
         if not isinstance(value, Mapping):
             raise ValueError(f"`{where}` is {value!r}, but names with values are needed.")
-        return {str(key): item for key, item in value.items()}
+        inner = typing.get_args(wanted)[1]
+        return {str(key): parse(inner, item, f"{where}.{key}") for key, item in value.items()}
     return _parse_plain(wanted, value, where)
 
 
@@ -140,14 +143,14 @@ def _parse_tuple(inner: Sequence[Any], value: Any, where: str) -> tuple:
 
 
 def _parse_plain(wanted: type, value: Any, where: str) -> Any:
+    if wanted is float and isinstance(value, str):  # YAML 1.1 reads 1e-4, without a point, as text
+        with contextlib.suppress(ValueError):
+            value = float(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted in (int, float) and is_number and not math.isfinite(value):
+        raise ValueError(f"`{where}` is {value!r}, but a finite number is needed.")
     if wanted is float and is_number:
         return float(value)
-    if wanted is float and isinstance(value, str):  # YAML 1.1 reads 1e-4, without a point, as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
     if wanted is int and is_number and value == int(value):
         return int(value)
     if wanted in (bool, str) and isinstance(value, wanted):

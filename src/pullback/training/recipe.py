@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pullback.checks import check_at_least, check_choice
+from pullback.checks import check_choice, check_each_at_least
 from pullback.registration.card import ALIGNMENTS
 from pullback.registration.normalisation import Normalisation
 from pullback.training.augmentation import Augmentation, Simulation
@@ -72,6 +72,7 @@ class SplitPlan:
 
     def __post_init__(self) -> None:
         check_choice("by", self.by, SPLIT_KINDS)
+        check_each_at_least(0, self, "seed")
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,16 @@ class PairPlan:
 
     def __post_init__(self) -> None:
         check_choice("of", self.of, PAIR_KINDS)
+        check_each_at_least(0, self, "seed")
         if self.of == "random" and self.num_pairs < 1:
             raise ValueError(f"`num_pairs` is {self.num_pairs}, but random pairs need a number of 1 or more.")
         if (self.of == "template") != bool(self.template):
             raise ValueError(f"`template` is '{self.template}' and `of` is '{self.of}', but one needs the other.")
+        if self.of == "atlas" and not self.atlas:
+            raise ValueError("`of` is 'atlas', which needs `atlas`, the name of the scan that moves.")
+        for fixed, moving in self.given:
+            if fixed == moving:
+                raise ValueError(f"`given` has the pair '{fixed}', '{moving}', but two different scans make a pair.")
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -199,7 +206,13 @@ class Stage:
     frozen: tuple[str, ...] = ()
     learning_rate: float = 0.0
     conditions: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_each_at_least(0, self, "from_step", "learning_rate")
+        for title, weight in self.weights.items():
+            if weight < 0:
+                raise ValueError(f"`weights.{title}` is {weight}, but 0 or more is needed.")
 
 
 @dataclass(frozen=True)
@@ -238,6 +251,11 @@ class Optimisation:
         for name in ("num_steps", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}, but a number above 0 is needed.")
+        check_each_at_least(0, self, "final_share", "warm_up_steps", "weight_decay", "clip_norm")
+        if self.final_share > 1:
+            raise ValueError(f"`final_share` is {self.final_share}, but a share from 0 to 1 is needed.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"`betas` is {list(self.betas)}, but two numbers from 0 to below 1 are needed.")
 
 
 @dataclass(frozen=True)
@@ -258,7 +276,8 @@ class Validation:
 
     def __post_init__(self) -> None:
         check_choice("metric", self.metric, METRICS)
-        check_at_least("every_steps", self.every_steps, 1)
+        check_each_at_least(1, self, "every_steps", "batch_size")
+        check_each_at_least(0, self, "patience")
 
 
 @dataclass(frozen=True)
@@ -272,6 +291,9 @@ class Logging:
 
     every_steps: int = 50
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        check_each_at_least(1, self, "every_steps")
 
 
 @dataclass(frozen=True)
@@ -308,6 +330,9 @@ class Recipe:
     logging: Logging = field(default_factory=Logging)
 
     def __post_init__(self) -> None:
+        check_each_at_least(0, self, "seed")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"`labels` is {list(self.labels)}, but each label may stand there once.")
         titles = [term.title for term in self.losses]
         if not titles:
             raise ValueError("`losses` is empty, but at least one term is needed.")
@@ -374,8 +399,15 @@ def read_recipe(path: Path, changes: Sequence[str] = (), over: Sequence[Path] = 
     return recipe_of(values)
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The plain values of a recipe's file, with those of its base beneath."""
+def read_values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The plain values of a recipe's file, with those of its base beneath; `above` are the files it is a base of.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no names with values, or is a base of itself.
+    """
+    if path.resolve() in above:
+        raise ValueError(f"'{path}' is a base of itself; take another `{BASE_KEY}`.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no recipe '{path}'.")
     try:
@@ -386,7 +418,7 @@ def read_values(path: Path) -> dict[str, Any]:
         raise ValueError(f"'{path}' holds no names with values.")
     base = values.get(BASE_KEY)
     own = {key: value for key, value in values.items() if key != BASE_KEY}
-    return own if base is None else merge(read_values(path.parent / str(base)), own)
+    return own if base is None else merge(read_values(path.parent / str(base), (*above, path.resolve())), own)
 
 
 def _nested(change: str) -> dict[str, Any]:
@@ -394,7 +426,12 @@ def _nested(change: str) -> dict[str, Any]:
     name, sign, text = change.partition("=")
     if not sign or not name:
         raise ValueError(f"'{change}' changes nothing; write name=value, such as optimisation.num_steps=200.")
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(
+            f"'{change}' gives '{text}', which is no YAML value, such as 200, [1, 2] or {{a: 1}}."
+        ) from None
     for key in reversed(name.split(".")):
         value = {key: value}
     return value

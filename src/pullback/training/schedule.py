@@ -1,10 +1,12 @@
 """What changes on the way: learning rate, frozen parameters, weights of terms, conditions."""
 
+import inspect
 import math
 from typing import Any
 
 from torch import nn
 
+from pullback.networks import AbstractNetwork
 from pullback.training.recipe import Recipe, Stage
 
 
@@ -29,6 +31,16 @@ def weights_at(recipe: Recipe, step: int) -> list[float]:
     """The weight of each term at a step."""
     new: dict[str, Any] = stage_at(recipe, step).weights
     return [float(new.get(term.title, term.weight)) for term in recipe.losses]
+
+
+def check_conditions(network: AbstractNetwork, recipe: Recipe) -> None:
+    """Raise ValueError if a stage tells the network what its family cannot be told."""
+    known = list(inspect.signature(network.state_of).parameters)[2:]
+    for stage in recipe.stages:
+        for name in stage.conditions:
+            if name not in known:
+                told = ", ".join(known) or "nothing besides the images"
+                raise ValueError(f"`stages.conditions` has '{name}', but '{network.family}' can be told {told}.")
 
 
 def freeze(network: nn.Module, beginnings: tuple[str, ...]) -> None:

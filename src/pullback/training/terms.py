@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pullback import functional
-from pullback.checks import check_choice, check_positive
+from pullback.checks import check_choice, check_each_at_least, check_positive
 from pullback.networks import affine, graph_laplacian_kl
 from pullback.regularity import Bending, Diffusion
 from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity
@@ -37,6 +37,9 @@ class AbstractTerm(ABC):
     kind: ClassVar[str]
     weight: float = 1.0
     name: str = ""
+
+    def __post_init__(self) -> None:
+        check_each_at_least(0, self, "weight")
 
     @property
     def title(self) -> str:
@@ -73,7 +76,10 @@ class SimilarityTerm(AbstractTerm):
     is_differentiable: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("measure", self.measure, ("mse", "ncc", "lncc"))
+        check_each_at_least(1, self, "radius_voxels")
+        check_positive("noise", self.noise)
 
     @property
     def title(self) -> str:
@@ -180,6 +186,10 @@ class KullbackLeiblerTerm(AbstractTerm):
     kind: ClassVar[str] = "kl"
     precision: float = 10.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("precision", self.precision)
+
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
         return graph_laplacian_kl(state["mean"], state["log_variance"], precision=self.precision)
@@ -253,6 +263,7 @@ class MagnitudeTerm(AbstractTerm):
     form: str = "means"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice("form", self.form, MAGNITUDE_FORMS)
 
     def __call__(self, state: TrainingState) -> Tensor:
@@ -321,6 +332,7 @@ class MatrixTerm(AbstractTerm):
     origin: str = "corner"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_numbers(self.unit_voxels, self.origin)
 
     def __call__(self, state: TrainingState) -> Tensor:
@@ -346,6 +358,7 @@ class ConsistencyTerm(AbstractTerm):
     origin: str = "corner"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_numbers(self.unit_voxels, self.origin)
 
     def __call__(self, state: TrainingState) -> Tensor:

@@ -64,10 +64,16 @@ def load_weights(path: str | Path, network: AbstractNetwork) -> None:
     """Put the tensors of a file into a network.
 
     Raises:
-        ValueError: If names or shapes differ.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or names or shapes differ.
     """
-    with safe_open(Path(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There are no weights '{path}'.")
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is no safetensors file or damaged: {error}.") from error
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
