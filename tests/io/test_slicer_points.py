@@ -67,6 +67,7 @@ def test_flat_landmarks(tmp_path):
         ("a.json", markups(None), "coordinate system"),
         ("a.json", markups("RAS", coordinateUnits="um"), "in um"),
         ("a.json", markups("RAS", controlPoints=[{"position": None}]), "point 1 has no position"),
+        ("a.json", markups("RAS", controlPoints=[3]), "point 1 is 3"),
     ],
 )
 def test_errors(tmp_path, name, text, message):

@@ -135,3 +135,9 @@ def test_refuses_what_makes_no_map(fixed, model, options, message):
     points = Points(torch.tensor(fixed))
     with pytest.raises(ValueError, match=message):
         fit_landmarks(points, points, model, **options)
+
+
+@pytest.mark.parametrize("model", ["rigid", "similarity", "affine"])
+def test_moving_landmarks_at_one_point_say_nothing_of_a_turn(model: str):
+    with pytest.raises(ValueError, match="The moving landmarks lie"):
+        fit_landmarks(Points(cloud(3, 8)), Points(torch.ones(8, 3)), model)

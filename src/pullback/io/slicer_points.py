@@ -71,7 +71,9 @@ def _markups(text: str, path: Path) -> tuple[str, list[tuple[float, float, float
     ]
 
 
-def _control_point(point: dict[str, Any], path: Path, number: int) -> tuple[float, float, float, str]:
+def _control_point(point: Any, path: Path, number: int) -> tuple[float, float, float, str]:
+    if not isinstance(point, dict):
+        raise ValueError(f"'{path}', point {number} is {point!r}, but a control point of 3D Slicer is needed.")
     position = point.get("position")
     if point.get("positionStatus", "defined") != "defined" or not isinstance(position, list) or len(position) != 3:
         raise ValueError(f"'{path}', point {number} has no position; remove it, or place it in Slicer.")

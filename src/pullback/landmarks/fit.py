@@ -116,9 +116,11 @@ def _fit(x: Tensor, y: Tensor, model: str, smoothing: float) -> AbstractTransfor
     needed = num_needed(model, x.shape[1])
     if len(x) < needed:
         raise ValueError(f"{len(x)} landmarks are left to fit to, but the model '{model}' needs {needed} or more.")
-    if bool(is_degenerate(x, model)):
+    for side, points in (("fixed", x), ("moving", y)):
+        if not bool(is_degenerate(points, model)):
+            continue
         raise ValueError(
-            f"The fixed landmarks lie {_flat_place(model, x.shape[1])}, so the model '{model}' does not follow from "
+            f"The {side} landmarks lie {_flat_place(model, x.shape[1])}, so the model '{model}' does not follow from "
             "them; add one beside it, or take a model with fewer freedoms."
         )
     return LINEAR_CLASSES[model](matrices_of(model, x, y))
