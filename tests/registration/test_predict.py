@@ -175,6 +175,12 @@ def test_a_field_fades_out_without_folding():
         assert float(faded.select(axis, 0).abs().max()) == 0
 
 
+def test_the_margin_is_no_wider_than_the_lattice():
+    faded, margin = fade_out(torch.full((1, 2, 6, 20), 1e6))
+    assert margin == 20
+    assert faded.shape == (1, 2, 46, 60)
+
+
 def test_what_does_not_suit_is_refused():
     head, flat = phantoms.head(), phantoms.slice_of_head()
     with pytest.raises(ValueError, match="have 2 dimensions, but these weights are for 3"):
@@ -184,6 +190,8 @@ def test_what_does_not_suit_is_refused():
         predict(Known(SHIFT), card(), Pair(two, two))
     with pytest.raises(ValueError, match="`refine` is -1"):
         predict(Known(SHIFT), card(), Pair(head, head), refine=-1)
+    with pytest.raises(ValueError, match="numbers that are not finite"):
+        predict(Known((float("nan"),) * 3), card(), Pair(head, head))
     with pytest.raises(ValueError, match=r"'afine'.*Did you mean 'affine'"):
         card(alignment="afine")
 

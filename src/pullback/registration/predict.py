@@ -25,6 +25,8 @@ from pullback.transforms import AbstractTransform, Affine, DisplacementField
 
 SMALLEST_MARGIN_VOXELS = 4
 """Room around the network's lattice in which its displacement fades to none."""
+ALWAYS_ALLOWED_MARGIN_VOXELS = 16
+"""Of that room, however small the lattice."""
 LINEAR_VOXELS = 1e-3
 """A displacement that has less than this beyond the network's matrix is that matrix."""
 
@@ -178,6 +180,7 @@ class NetworkPart:
         moving_grid = Grid(fixed_grid.shape, linear @ fixed_grid.voxel_to_world)
         fixed, moving = see(pair.fixed, self.card, fixed_grid), see(pair.moving, self.card, moving_grid)
         voxels, displacement = run(self.network, fixed, moving, self.device)
+        self._check(displacement if voxels is None else torch.cat([displacement.flatten(), voxels.flatten()]))
         if voxels is not None:
             matrix = lift_matrix((moving_grid.voxel_to_world @ voxels @ fixed_grid.world_to_voxel).numpy())
             displacement = beyond(displacement, voxels)
@@ -186,6 +189,13 @@ class NetworkPart:
         displacement, margin = fade_out(displacement)
         grid = fixed_grid.crop([-margin] * self.card.num_dims, [n + margin for n in fixed_grid.shape])
         return Answer(matrix, Deformation(lift_field(displacement, self.card.num_dims), lift_grid(grid)))
+
+    def _check(self, answer: Tensor) -> None:
+        if not bool(torch.isfinite(answer).all()):
+            raise ValueError(
+                f"The network '{self.network.family}' gives numbers that are not finite for these images; its weights "
+                "are damaged, or the images are unlike those it was trained on."
+            )
 
 
 def run(network: AbstractNetwork, fixed: Tensor, moving: Tensor, device: str) -> tuple[Tensor | None, Tensor]:
@@ -220,10 +230,12 @@ def beyond(displacement: Tensor, matrix: Tensor) -> Tensor:
 def fade_out(displacement: Tensor) -> tuple[Tensor, int]:
     """A displacement with a margin in which it fades to zero, slowly enough not to fold; and the margin in voxels.
 
-    Outside of a lattice nothing is moved, so a field that ends abruptly would tear the image there.
+    Outside of a lattice nothing is moved, so a field that ends abruptly would tear the image there. The margin is at
+    most as wide as the lattice: what moves its edges farther than that is nonsense, folds, and is called so.
     """
-    num_dims = displacement.ndim - 2
-    margin = max(SMALLEST_MARGIN_VOXELS, 2 * math.ceil(_largest_at_edges(displacement)))
+    num_dims, widest = displacement.ndim - 2, max(*displacement.shape[2:], ALWAYS_ALLOWED_MARGIN_VOXELS)
+    margin = 2 * math.ceil(min(_largest_at_edges(displacement), widest / 2))
+    margin = max(SMALLEST_MARGIN_VOXELS, margin)
     for axis in range(2, 2 + num_dims):
         n = displacement.shape[axis]
         index = torch.arange(-margin, n + margin)
