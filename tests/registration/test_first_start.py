@@ -7,8 +7,9 @@ import phantoms
 import pullback as pb
 from pullback.data import Pair
 from pullback.networks import build
+from pullback.pairwise.words import learned_start
 from pullback.registration import Candidate, Card, Normalisation, Plan, first_start, register
-from pullback.registration.first_start import narrowed
+from pullback.registration.first_start import narrowed, nonsense_of
 from pullback.registration.volume import prepare
 from pullback.reports import tables
 from pullback.training.weights import save_network
@@ -72,10 +73,42 @@ def test_weights_of_an_affine_network_give_the_start(tmp_path):
     save_network(tmp_path / "airnet.safetensors", network, card)
     scan, truth = phantoms.plain_scan()
     options = {"model": "affine", "initial_model": tmp_path / "airnet.safetensors"}
-    registration = phantoms.register(phantoms.head(), scan, initial=list(FEW), **options)
+    starts = [*FEW, str(tmp_path / "airnet.safetensors")]
+    registration = phantoms.register(phantoms.head(), scan, initial=starts, model="affine")
     said = registration.summary()["initialisation"]
     assert said["why"].startswith("'airnet' was ")
     assert "The start &#x27;airnet&#x27; was " in str(tables.initialisation(registration.summary()))
     assert float(phantoms.gaps_mm(registration.fixed_to_moving, truth, phantoms.head()).mean()) < 1.0
     with pytest.raises(ValueError, match="`initial_model` needs starts to fall back on"):
         pb.register(phantoms.head(), scan, initial="none", **options)
+
+
+def test_weights_may_stand_among_the_starts():
+    assert learned_start(["header", "a.safetensors"], None) == (["header"], "a.safetensors")
+    assert learned_start("a.safetensors", None) == (None, "a.safetensors")
+    assert learned_start("header", "a.safetensors") == ("header", "a.safetensors")
+    with pytest.raises(ValueError, match="weights of two networks"):
+        learned_start("a.safetensors", "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("linear", "word"),
+    [(np.nan, "not finite"), (1e30, "flattens"), (np.diag([1, 1, 0]), "flattens"), (np.eye(3), "")],
+    ids=["nan", "huge", "flat", "identity"],
+)
+def test_matrices_that_are_no_maps(linear, word: str):
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    found = nonsense_of(Candidate("learned", matrix))
+    assert word in found
+    assert bool(found) == bool(word)
+
+
+def test_a_network_that_gives_nonsense_leaves_the_classical_starts():
+    matrix = np.full((4, 4), np.nan)
+    result, gap = run(matrix)
+    assert gap < 1.0
+    assert result.initialisation.why == (
+        "'learned' could not be tried: its matrix holds numbers that are not finite; the classical starts competed "
+        "without it"
+    )

@@ -25,7 +25,8 @@ def command(
         list[str] | None,
         typer.Option(
             help=f"{', '.join(INITIALS)}, or the file of a linear transform; several compete. Default: header, centre, "
-            "moments and search compete. 'none' with --model deformable skips the affine."
+            "moments and search compete. 'none' with --model deformable skips the affine. Weights of a trained affine "
+            "network (.safetensors) are taken as by --initial-model."
         ),
     ] = None,
     initial_model: Annotated[

@@ -6,6 +6,7 @@ from pullback.io.atomic import suffix_of
 from pullback.io.images import READABLE
 from pullback.io.registry import FORMATS
 from pullback.pairwise import INITIALS
+from pullback.pairwise.words import WEIGHTS
 
 TRANSFORM_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes) - frozenset(READABLE)
 """Suffixes of transforms that no image has, so that an image after ``--initial header`` is not taken for a start."""
@@ -37,4 +38,4 @@ def spread_initial(arguments: list[str]) -> list[str]:
 
 
 def _is_start(word: str) -> bool:
-    return word in INITIALS or suffix_of(Path(word)) in TRANSFORM_SUFFIXES
+    return word in INITIALS or suffix_of(Path(word)) in TRANSFORM_SUFFIXES or Path(word).suffix == WEIGHTS

@@ -11,7 +11,7 @@ from pullback.io import image_from, labels_from, read_points
 from pullback.kernels.threads import use_threads
 from pullback.pairwise.output import save
 from pullback.pairwise.summary import summarise, view_of
-from pullback.pairwise.words import Start, check_words_for_network, plan_from_words
+from pullback.pairwise.words import Start, check_words_for_network, learned_start, plan_from_words
 from pullback.registration import Candidate, Plan, RegistrationResult
 from pullback.registration import register as run
 from pullback.registration.predict import plan_of, predict_start
@@ -139,7 +139,7 @@ def register(
         initial: Where to start: ``header`` (the files' world coordinates), ``centre`` (of mass), ``moments`` (principal
             axes with all flips), ``search`` (over rotations), ``none`` (the identity; with ``deformable`` the affine is
             left out), a linear transform or the file of one; several compete. Default: all of header, centre, moments
-            and search compete.
+            and search compete. Weights of a network (``.safetensors``) among them are the `initial_model`.
         initial_model: Weights of a trained affine network (safetensors), whose start is tried alone first; if it does
             not look right, it competes with those of `initial`. The result says which was used, and why.
         similarity: ``mse``, ``ncc``, ``lncc``, ``mi``, ``mind``, or ``auto``: by the relation of the intensities.
@@ -187,12 +187,14 @@ def register(
         "device": device,
         "seed": seed,
     }
+    words["initial"], initial_model = learned_start(initial, initial_model)
     plan = plan_from_words(**words, fixed=fixed.grid, moving=moving.grid, num_channels=fixed.num_channels)
     if initial_model is not None:
         plan = replace(plan, first=_learned_start(initial_model, pair, plan))
         words |= {"initial_model": str(initial_model)}
     if model_file is not None:
         network, card = load_network(model_file)
+        initial = words["initial"]
         check_words_for_network(card, model=model, initial=initial, preset=preset, initial_model=initial_model)
         plan = plan_of(network, card, pair, refine=refine, base=plan)
         words |= {"model_file": str(model_file), "refine": refine}

@@ -28,6 +28,8 @@ PRESETS: dict[str, tuple[Level, ...]] = {
 """Steps at each level: ``brain`` is the default, ``fast`` stops at half resolution, ``fine`` takes its time."""
 
 Start = str | Path | AbstractTransform
+WEIGHTS = ".safetensors"
+"""Suffix of the weights of a network, which may stand where a start does."""
 
 
 def plan_from_words(
@@ -71,6 +73,25 @@ def plan_from_words(
         device=check_device(device),
         seed=seed,
     )
+
+
+def learned_start(
+    initial: Start | Sequence[Start] | None, initial_model: str | Path | None
+) -> tuple[Start | Sequence[Start] | None, str | Path | None]:
+    """The starts and the weights of a network, where those stand among the starts.
+
+    Raises:
+        ValueError: If there are weights of two networks.
+    """
+    starts = [initial] if isinstance(initial, str | Path | AbstractTransform) else list(initial or ())
+    weights = [s for s in starts if isinstance(s, str | Path) and Path(s).suffix == WEIGHTS]
+    if not weights:
+        return initial, initial_model
+    if initial_model is not None or len(weights) > 1:
+        raise ValueError(
+            "`initial` and `initial_model` give the weights of two networks, but one start is tried first."
+        )
+    return [s for s in starts if s not in weights] or None, weights[0]
 
 
 def check_words_for_network(

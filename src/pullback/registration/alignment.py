@@ -21,7 +21,7 @@ from pullback.registration.choice import (
     weigh,
 )
 from pullback.registration.evidence import margin_over_rivals
-from pullback.registration.first_start import doubts_about, narrowed
+from pullback.registration.first_start import doubts_about, narrowed, nonsense_of
 from pullback.registration.initialisation import (
     CLEAR_MARGIN,
     CLEAR_MARGIN_ACROSS_CONTRASTS,
@@ -77,6 +77,11 @@ def find_linear_map(work: Work) -> Aligned:
         return _run_from(work, lambda: _compete(work, wanted, plan.given))
     if "none" in plan.methods:
         raise ValueError("`first` is given, but `methods` is 'none', which leaves no start to fall back on.")
+    nonsense = nonsense_of(plan.first)
+    if nonsense:
+        start, choice, matrix = _run_from(work, lambda: _compete(work, wanted, plan.given))
+        why = f"'{plan.first.name}' could not be tried: {nonsense}; the classical starts competed without it"
+        return replace(start, why=why), choice, matrix
     first = narrowed(plan.first, _kind(plan), work.fixed)
     found, doubts = _try_alone(work, wanted, first)
     if found is not None:

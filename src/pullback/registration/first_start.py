@@ -20,6 +20,19 @@ from pullback.transforms import Affine
 TRUSTED_CORRELATION = 0.85
 """Of the intensities where the objects overlap, from which a start is trusted (``docs/learned-affine.md``)."""
 
+SMALLEST_SCALE = 1e-6
+"""Of a map that keeps three dimensions apart."""
+
+
+def nonsense_of(start: Candidate) -> str:
+    """Why the matrix of a start is no map at all, such as a network gives that has gone astray; empty if it is one."""
+    if not np.isfinite(start.matrix).all():
+        return "its matrix holds numbers that are not finite"
+    scales = np.linalg.svd(start.matrix[:-1, :-1])[1]
+    if scales[-1] <= SMALLEST_SCALE * scales[0] or scales[-1] < SMALLEST_SCALE or scales[0] > 1 / SMALLEST_SCALE:
+        return "its matrix flattens the world"
+    return ""
+
 
 def narrowed(start: Candidate, kind: str, fixed: Volume) -> Candidate:
     """The start as a map of a kind, the nearest one that takes the fixed object's centre to the same place.
