@@ -47,3 +47,13 @@ def test_fourier_net_computes_at_most_a_third_of_its_control():
         with torch.device("meta"):
             costs[name] = networks.measure_cost(networks.build(name), (160, 192, 224)).multiply_adds
     assert costs["fourier-net"] < costs["unet-control"] / 3
+
+
+@pytest.mark.parametrize("num_dims", [2, 3])
+def test_a_lattice_of_one_token_has_costs_and_trains(num_dims: int):
+    small = {"start_channels": 1, "width": 4, "depth": 1, "num_heads": 2, "hidden": 4}
+    network = networks.build("vit-v-net", num_dims=num_dims, **small)
+    assert networks.measure_cost(network, (32,) * num_dims).multiply_adds > 0
+    assert all(module.training for module in network.modules())
+    pair = torch.rand(2, 1, 1, *[32] * num_dims)
+    assert bool(network(*pair)["displacement"].isfinite().all())

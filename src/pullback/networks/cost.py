@@ -35,7 +35,7 @@ def num_parameters(network: nn.Module) -> int:
 
 
 def measure_cost(network: AbstractNetwork, shape: tuple[int, ...]) -> Cost:
-    """Count without computing: the layers run on tensors that have a shape and no memory.
+    """Count without computing: the layers run, as for an answer, on tensors that have a shape and no memory.
 
     Args:
         network: Any network of the zoo; it stays as it is.
@@ -47,10 +47,14 @@ def measure_cost(network: AbstractNetwork, shape: tuple[int, ...]) -> Cost:
     handles = [handle for layer in network.modules() if (handle := _count(layer, counts))]
     tensors = {n: t.detach().to("meta") for n, t in [*network.named_parameters(), *network.named_buffers()]}
     image = torch.empty(1, network.num_channels, *padded_shape(network, shape), device="meta")
+    modes = [(module, module.training) for module in network.modules()]
     try:
+        network.eval()
         with torch.no_grad():
             torch.func.functional_call(network, tensors, (image, image))
     finally:
+        for module, mode in modes:
+            module.training = mode
         for handle in handles:
             handle.remove()
     return Cost(num_parameters(network), sum(counts), tuple(shape))

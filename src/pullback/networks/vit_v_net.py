@@ -67,7 +67,10 @@ class NormedConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, *L)`` to ``(B, outputs, *L)``."""
-        return nnf.relu(self.norm(self.convolution(x)))
+        x, norm = self.convolution(x), self.norm
+        if norm.training and x.numel() == x.shape[1]:  # one voxel of one pair has no variance: what was seen before
+            return nnf.relu(nnf.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias))
+        return nnf.relu(norm(x))
 
 
 class ViTVNet(AbstractNetwork):
