@@ -172,7 +172,7 @@ def test_what_a_training_refuses(cache: Cache, whole: Path, tmp_path: Path):
         with pytest.raises(ValueError, match="leave num_dims and num_channels out"):
             train(small_cohort.recipe(network={"settings": settings}), cache, tmp_path / "b", device="cpu")
     for widths in ("abc", [4, -4], [0], 4):
-        with pytest.raises(ValueError, match="a list of widths is needed"):
+        with pytest.raises(ValueError, match="a list of whole numbers above 0 is needed"):
             train(small_cohort.recipe(network={"settings": {"encoder": widths}}), cache, tmp_path / "b", device="cpu")
     stages = [{"from_step": 3, "conditions": {"num_levels": 1}}]
     with pytest.raises(ValueError, match="'voxelmorph' can be told nothing besides the images"):

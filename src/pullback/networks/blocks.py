@@ -56,13 +56,6 @@ def instance_normalised(x: Tensor) -> Tensor:
     return nnf.instance_norm(x) if math.prod(x.shape[2:]) > 1 else torch.zeros_like(x)
 
 
-def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Raise ValueError if a setting is no list of numbers of channels."""
-    is_list = isinstance(widths, list | tuple)
-    if not is_list or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in widths):
-        raise ValueError(f"`{name}` is {widths!r}, but a list of widths is needed, whole numbers above 0.")
-
-
 class UNet(nn.Module):
     """VoxelMorph's U-Net: one or more convolutions per level, nearest-neighbour upsampling, skips by concatenation.
 
@@ -94,8 +87,6 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("downsampling", downsampling, ("stride", "pool"))
-        check_widths("encoder", encoder)
-        check_widths("decoder", decoder)
         check_at_least("convs_per_level", convs_per_level, 1)
         num_levels, rest = divmod(len(encoder), convs_per_level)
         if rest or num_levels < 1 or len(decoder) < len(encoder):

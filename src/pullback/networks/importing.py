@@ -43,8 +43,8 @@ KeyMap = Callable[[Tensors, dict[str, Any]], Transcript]
 
 _KEY_MAPS: dict[str, KeyMap] = {}
 _WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "net", "network", "generator", "params")
-_BUFFERS = (".grid", ".num_batches_tracked")
-"""Ends of the names of tensors that warps and norms keep beside their weights."""
+_BUFFER = ".grid"
+"""End of the names of the lattices that warps keep beside the weights."""
 _MOST_LAYERS_AROUND = 3
 _FROM_NUMPY = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}
 _PLAIN = [
@@ -175,7 +175,7 @@ def _tensors_in(content: Any) -> Tensors:
             return _tensors_in(content[name])
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if any("." in name for name in tensors):  # an optimiser's have plain names
-        return {name: value for name, value in tensors.items() if not name.endswith(_BUFFERS)}
+        return {name: value for name, value in tensors.items() if not name.endswith(_BUFFER)}
     inside = [found for found in map(_tensors_in, content.values()) if found]
     return inside[0] if len(inside) == 1 else {}
 

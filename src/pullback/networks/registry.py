@@ -2,11 +2,13 @@
 
 import inspect
 import json
-from collections.abc import Callable
+import math
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pullback.checks import check_choice
+from pullback.checks import check_at_least, check_choice
 from pullback.networks.contract import AbstractNetwork
 
 
@@ -85,6 +87,9 @@ def build(name: str, **settings: Any) -> AbstractNetwork:
     for key, value in settings.items():
         check_choice("setting", key, list(entry.defaults))
         _check_kind(key, value, entry.defaults[key])
+        if value is not None and entry.defaults[key] is None:
+            _check_optional(key, value, typing.get_args(inspect.signature(entry.builder).parameters[key].annotation))
+    _check_dimensions(entry.defaults | settings)
     complete = json.loads(json.dumps(entry.defaults | settings))  # tuples become lists here, not on the way to a file
     network = entry.builder(**complete)
     network.family, network.settings = name, complete
@@ -98,3 +103,30 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         raise ValueError(
             f"`{name}` is {value!r}, but a value like its default, {default!r}, is needed ({type(default).__name__})."
         )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"`{name}` is {value}, but a finite number is needed.")
+
+
+def _check_optional(name: str, value: Any, kinds: Sequence[Any]) -> None:
+    """A value for a setting that is nothing by default, by the builder's annotation: numbers count something."""
+    if any(typing.get_origin(kind) is Sequence for kind in kinds):
+        is_sound = isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_count, value))
+        wanted = "a list of whole numbers above 0"
+    elif int in kinds:
+        is_sound, wanted = _is_count(value), "a whole number above 0"
+    else:
+        is_sound, wanted = isinstance(value, str), "a word"
+    if not is_sound:
+        raise ValueError(f"`{name}` is {value!r}, but {wanted} is needed.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _check_dimensions(settings: dict[str, Any]) -> None:
+    """What every family has, before a layer is built with it."""
+    if settings["num_dims"] not in (2, 3):
+        raise ValueError(f"`num_dims` is {settings['num_dims']}, but networks are 2-D or 3-D.")
+    check_at_least("num_channels", settings["num_channels"], 1)
+    check_at_least("head_std", settings["head_std"], 0)
