@@ -83,7 +83,7 @@ def test_it_learns_a_pair():
         ({"finest_window": "coronal"}, "`finest_window` is 'coronal'"),
         ({"matching_channels": 5}, "`matching_channels` is 5, but a finite number of 6"),
         ({"start_channels": 0}, "`start_channels` is 0"),
-        ({"head_std": -1.0}, "weight_std"),
+        ({"head_std": -1.0}, "head_std"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict, message: str):
