@@ -22,6 +22,7 @@ from pullback import functional
 from pullback.networks.hsyn import DECODER, ENCODER, DeformationInverse
 from pullback.regularity import Diffusion
 from pullback.training.augmentation import smooth_noise
+from pullback.training.loop import CHANNELS_LAST, FEWEST_VOXELS
 
 NUM_UNSEEN = 8
 UNET = {"encoder": ENCODER, "decoder": DECODER, "downsampling": "stride"}
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--largest", type=float, default=6.0, help="Voxels of the largest displacement.")
     parser.add_argument("--smoothness", type=float, default=1.0, help="Weight of diffusion, lambda 3 of the paper.")
     parser.add_argument("--rate", type=float, default=3e-3, help="Largest learning rate.")
+    parser.add_argument("--half", action="store_true", help="Train in half precision where that does no harm.")
     parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
     parser.add_argument("--passes", type=int, default=2, help="How often the trained network is asked.")
     parser.add_argument("--device", default="cpu")
@@ -45,6 +47,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file.")
     parser.add_argument("--study", type=Path, help="JSON file of HSyN's study, which gets the network's residual.")
     told = parser.parse_args()
+    coarsest = min(told.shape) // 2 ** len(ENCODER)
+    if told.half and coarsest < FEWEST_VOXELS:
+        parser.error(f"--half: {told.shape} voxels come down to {coarsest}, where half precision is not sound")
     torch.set_num_threads(told.threads)
     numba.set_num_threads(told.threads)
     network = trained(told)
@@ -103,11 +108,14 @@ def train(told: argparse.Namespace) -> DeformationInverse:
     """Adam on the composition loss and diffusion of the inverse, equations 4 and 5 of the paper."""
     torch.manual_seed(0)
     network = new(told)
+    if told.half:
+        network.to(memory_format=CHANNELS_LAST[len(told.shape)])
     optimiser = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, told.rate, total_steps=told.steps, pct_start=0.1)
     for step in range(told.steps):
         field = fields(told.batch, told, step)
-        inverse = network(field)
+        with torch.autocast(told.device, torch.bfloat16, enabled=told.half):
+            inverse = network(field)
         loss = residual(field, inverse) + told.smoothness * Diffusion().energy(inverse).mean() / len(told.shape) ** 2
         optimiser.zero_grad()
         loss.backward()
