@@ -80,7 +80,7 @@ def trained(told: argparse.Namespace) -> DeformationInverse:
     if told.weights is None or not told.weights.is_file():
         network = train(told)
         if told.weights is not None:
-            save_file(network.state_dict(), told.weights)
+            save_file({name: one.contiguous() for name, one in network.state_dict().items()}, told.weights)
         return network
     network = new(told)
     network.load_state_dict(load_file(told.weights))
