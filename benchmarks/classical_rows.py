@@ -1,4 +1,4 @@
-r"""Rows beside the networks of a study: the pairs as they are, pullback's own registration, greedy, and refinement.
+r"""Rows beside the networks of a study: the pairs as they are, our own registration, greedy, ANTs SyN, and refinement.
 
 On the prepared scans of a training: the same pairs, the same lattice and the same code give the numbers of every row of
 `results/<study>.json`. So the classical methods see what the networks see, images that are brought together already.
@@ -39,7 +39,9 @@ from pullback.training.weights import load_network
 from pullback.transforms import AbstractTransform, to_voxel_vectors
 from this_process import use_threads
 
-METHODS = ("initial", "classical", "greedy", "refined")
+METHODS = ("initial", "classical", "greedy", "syn", "refined")
+SYN = "ants:SyN"
+"""antspyx's default: affine, then SyN, both by mutual information; an optional row, only made when asked for."""
 PROGRESS = 20
 """Pairs between two lines."""
 
@@ -125,7 +127,7 @@ def _row(method: str, cohort: Cohort, recipe: Recipe, options: argparse.Namespac
         find, about = _refinement(options.weights, options.steps)
         predictor = Registering(find, cohort.spacings_mm())
     elif method != "initial":
-        find = _classical if method == "classical" else lambda pair: _greedy(pair, options.threads)
+        find = _classical if method == "classical" else lambda pair: _peer(pair, method, options.threads)
         predictor = Registering(find, cohort.spacings_mm())
     pairs = cohort.pairs(recipe.pairs.test, "test")[: options.pairs]
     labels = recipe.labels or cohort.label_values()
@@ -140,16 +142,16 @@ def _classical(pair: Pair) -> tuple[AbstractTransform, float]:
     return register(pair, Plan()).fixed_to_moving, time.perf_counter() - start
 
 
-def _greedy(pair: Pair, threads: int) -> tuple[AbstractTransform, float]:
-    """Greedy's affine and its deformable registration from there."""
-    from peers import run_greedy_both
+def _peer(pair: Pair, method: str, threads: int) -> tuple[AbstractTransform, float]:
+    """Another tool's affine and its deformable registration from there."""
+    from peers import run_ants, run_greedy_both
 
-    with TemporaryDirectory(prefix="pullback-greedy-") as folder:
+    with TemporaryDirectory(prefix="pullback-peer-") as folder:
         files = {name: Path(folder) / f"{name}.nii" for name in ("fixed", "moving")}
         for name, path in files.items():
             write_image(path, getattr(pair, name))
-        job = Job("greedy", **{name: str(path) for name, path in files.items()}, threads=threads)
-        found = run_greedy_both(job)
+        tool, run = ("greedy", run_greedy_both) if method == "greedy" else (SYN, run_ants)
+        found = run(Job(tool, **{name: str(path) for name, path in files.items()}, threads=threads))
     return found.transform, found.measure.seconds
 
 

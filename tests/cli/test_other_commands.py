@@ -22,7 +22,7 @@ OPTIONS = {
     "register": (
         "--out --model --initial --similarity --preset --smoothness --fixed-mask --moving-mask --fixed-labels "
         "--moving-labels --fixed-points --moving-points --threads --device --seed --no-verify --quiet --overwrite "
-        "--label-names --bids --model-file --refine --lps"
+        "--label-names --bids --model-file --mirrored --refine --lps"
     ),
     "apply": "--image --to --out --interpolation --inverse --points --lps --fixed --moving --from",
     "jacobian": "--to --out --log --moving --from",
@@ -30,8 +30,8 @@ OPTIONS = {
     "evaluate": (
         "--out --fixed --moving --warped --fixed-labels --moving-labels --warped-labels --transform --displacement "
         "--inverse --reference --mask --fixed-points --moving-points --points-in --submission --split --protocol "
-        "--measure --label --label-names --method --group --published --model --cache --data --device --results "
-        "--quiet --overwrite"
+        "--measure --label --label-names --method --group --published --model --cache --data --device --mirrored "
+        "--results --quiet --overwrite"
     ),
     "compare": "--out --name --measure --initial --plot --plot-format --published --quiet --overwrite",
     "submission": "--transforms --out --split --quiet --overwrite",

@@ -32,7 +32,7 @@ def trained(tmp_path_factory) -> Path:
     """A folder with data, a recipe, and a training by it."""
     folder = tmp_path_factory.mktemp("train")
     small_cohort.write_scans(folder / "data")
-    values = small_cohort.VALUES | {"split": {"fractions": [0.34, 0.33, 0.33]}, "augmentation": {}}
+    values = small_cohort.VALUES | {"split": {"fractions": [0.34, 0.33, 0.33]}, "augmentation": {"flips": [0]}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
     words = ["train", "--recipe", str(folder / "recipe.yaml"), "--cache", str(folder / "cache"), "--quiet"]
     assert run([*words, "--data", str(folder / "data"), "--prepare-only"]) == 0
@@ -71,6 +71,9 @@ def test_registering_with_the_weights(trained: Path, tmp_path: Path):
     assert found["settings"]["refine"] == 2
     assert "network" in found["timings_seconds"]
     assert (tmp_path / "a" / "fixed_to_moving.h5").is_file()
+    with phantoms.no_rivals():
+        assert run([*words, "--out", str(tmp_path / "b"), "--mirrored"]) in (0, 3)
+    assert json.loads((tmp_path / "b" / "result.json").read_text())["settings"]["mirrored"]
 
 
 def test_scoring_the_weights(trained: Path, tmp_path: Path, capsys):
@@ -89,6 +92,14 @@ def test_scoring_the_weights(trained: Path, tmp_path: Path, capsys):
     (again,) = json.loads((tmp_path / "study.json").read_text())["rows"]
     assert again["method"] == "voxelmorph"
     assert again["command"].startswith("pullback")
+    assert run([*words, "--split", "validation", "--mirrored"]) == 0
+    mirrored, alone = json.loads((tmp_path / "study.json").read_text())["rows"]
+    assert mirrored["settings"] == {**alone["settings"], "mirrored": [0]}
+    assert mirrored["multiply_adds"] == 2 * alone["multiply_adds"]
+    assert run([*words, "--label", "1", "--out", str(tmp_path / "b")]) == 0
+    assert {row["label"] for row in read_csv(tmp_path / "b" / "labels.csv")} == {"1"}
+    assert run([*words, "--label", "99"]) == 2
+    assert "`labels` has [99], which no scan" in capsys.readouterr().err
     assert capsys.readouterr().out == ""
 
 
@@ -108,6 +119,8 @@ def test_words_that_a_network_leaves_no_room_for(trained: Path, tmp_path: Path, 
     assert message in capsys.readouterr().err
     assert run(["register", image, image, "--out", str(tmp_path / "a"), "--refine", "3"]) == 2
     assert "give `model_file` too" in capsys.readouterr().err
+    assert run(["register", image, image, "--out", str(tmp_path / "a"), "--mirrored"]) == 2
+    assert "`mirrored` asks a network" in capsys.readouterr().err
 
 
 def test_errors_are_one_line(trained: Path, tmp_path: Path, capsys):

@@ -350,6 +350,10 @@ def test_weights_that_are_none(whole: Path, tmp_path: Path):
         load_network(tmp_path / "text.safetensors")
     with pytest.raises(ValueError, match="no card of pullback"):
         load_network(whole / STATE)
+    assert load_network(whole / BEST, mirrored=True)[0].family == card.family
+    save_network(tmp_path / "copy.safetensors", network, replace(card, recipe={}))
+    with pytest.raises(ValueError, match="not trained on mirrored pairs"):
+        load_network(tmp_path / "copy.safetensors", mirrored=True)
     with pytest.raises(FileNotFoundError, match="no weights"):
         load_network(tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="create it first"):

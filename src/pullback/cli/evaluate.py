@@ -87,6 +87,9 @@ def command(
         Path | None, typer.Option(help="With --model: folder of the images, prepared as the weights' recipe says.")
     ] = None,
     device: Annotated[str | None, typer.Option(help=f"With --model: {', '.join(DEVICES)}.")] = None,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="With --model: its mean answer to each pair and its mirrors.")
+    ] = False,
     results: Annotated[
         Path | None, typer.Option(help="With --model: json file of a study, to which the figures are added.")
     ] = None,
@@ -117,10 +120,12 @@ def command(
         "moving_points": moving_points,
     }
     given = [f"--{name.replace('_', '-')}" for name, text in words.items() if text]
-    of_networks = _given({"--cache": cache, "--data": data, "--device": device, "--results": results})
+    of_networks = _given(
+        {"--cache": cache, "--data": data, "--device": device, "--mirrored": mirrored, "--results": results}
+    )
     if model is not None:
         of_files = {"the table": table, "--submission": submission, "--protocol": protocol, "--measure": measure}
-        of_files |= {"--label": label, "--label-names": label_names, "--method": method, "--group": group}
+        of_files |= {"--label-names": label_names, "--method": method, "--group": group}
         given += _given({**of_files, "--published": published, "--points-in": points_in != "ras"})
         if given:
             raise ValueError(f"{', '.join(given)} came with --model, which is scored on prepared scans; leave one.")
@@ -130,6 +135,8 @@ def command(
             cache=cache,
             part=split or "test",
             device=device or "auto",
+            mirrored=mirrored,
+            labels=label or (),
             results=results,
             out=out,
             overwrite=overwrite,

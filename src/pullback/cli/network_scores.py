@@ -1,7 +1,7 @@
 """``pullback evaluate --model``: a trained network on prepared scans, by the numbers of a study."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,8 @@ def score_network(
     cache: Path | None,
     part: str,
     device: str,
+    mirrored: bool,
+    labels: Sequence[int],
     results: Path | None,
     out: Path | None,
     overwrite: bool,
@@ -43,6 +45,8 @@ def score_network(
         cache: Folder of prepared scans, filled from `data` if that is given.
         part: ``training``, ``validation`` or ``test``.
         device: ``auto``, ``cpu`` or ``cuda``.
+        mirrored: Whether it answers by the mean over mirrored pairs.
+        labels: Which count (default: those of the recipe).
         results: A study's json file, to which the row is added.
         out: Folder for ``pairs.csv``, ``summary.json`` and ``summary.txt``.
         overwrite: Whether results in it may be replaced.
@@ -59,7 +63,7 @@ def score_network(
     card = load_card(weights)
     folder = None if out is None else check_folder(out, overwrite=overwrite)
     with _scans(weights, card, data, cache, quiet) as scans:
-        (row,) = evaluate_network(weights, scans, part=part, device=device)
+        (row,) = evaluate_network(weights, scans, part=part, device=device, labels=labels, mirrored=mirrored)
     text = text_of(row, part)
     told = row.as_dict() | {"command": " ".join(["pullback", *sys.argv[1:]])}
     if folder is not None:

@@ -51,6 +51,9 @@ def command(
     model_file: Annotated[
         Path | None, typer.Option(help="Weights of a trained network, in place of the deformable stage.")
     ] = None,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="The network's mean answer to the pair and its mirrors.")
+    ] = False,
     refine: Annotated[int, typer.Option(help="Steps of the classical engine from the network's answer.")] = 0,
     lps: Annotated[bool, typer.Option("--lps", help="The points are in ITK's LPS mm.")] = False,
     threads: Annotated[int | None, typer.Option(help="Default: all. Results do not depend on it.")] = None,
@@ -98,6 +101,7 @@ def command(
             label_names=names,
             channel_weights=_numbers(channel_weights),
             model_file=model_file,
+            mirrored=mirrored,
             refine=refine,
             threads=threads,
             device=device,

@@ -24,6 +24,7 @@ from pullback.networks.coordinate_translator import CoordinateTranslator
 from pullback.networks.cost import Cost, measure_cost, num_parameters
 from pullback.networks.exporting import compare_onnx, export_onnx, has_onnxruntime
 from pullback.networks.importing import Transcript, import_weights, importable, transcribe
+from pullback.networks.mirroring import Mirrored
 from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.patch_descriptor import PatchDescriptor
 from pullback.networks.registry import Family, build, family, find, names
@@ -35,6 +36,7 @@ __all__ = [
     "CoordinateTranslator",
     "Cost",
     "Family",
+    "Mirrored",
     "PatchDescriptor",
     "State",
     "Transcript",

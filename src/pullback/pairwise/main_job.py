@@ -124,6 +124,7 @@ def register(
     label_names: Mapping[int, str] | None = None,
     channel_weights: Sequence[float] | None = None,
     model_file: str | Path | None = None,
+    mirrored: bool = False,
     refine: int = 0,
     threads: int | None = None,
     device: str = "auto",
@@ -153,6 +154,7 @@ def register(
         channel_weights: Factor of each channel of multi-channel images.
         model_file: Weights of a trained network (safetensors), which takes the place of the deformable stage; its card
             says how images are brought together before it.
+        mirrored: Whether the network answers by the mean over the pair and its mirrors along the axes of its training.
         refine: Steps of the classical engine, at full resolution, from the network's answer.
         threads: Threads to use; the result does not depend on it. Default: all.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -193,11 +195,13 @@ def register(
         plan = replace(plan, first=_learned_start(initial_model, pair, plan))
         words |= {"initial_model": str(initial_model)}
     if model_file is not None:
-        network, card = load_network(model_file)
+        network, card = load_network(model_file, mirrored=mirrored)
         initial = words["initial"]
         check_words_for_network(card, model=model, initial=initial, preset=preset, initial_model=initial_model)
         plan = plan_of(network, card, pair, refine=refine, base=plan)
-        words |= {"model_file": str(model_file), "refine": refine}
+        words |= {"model_file": str(model_file), "refine": refine, "mirrored": mirrored}
+    elif mirrored:
+        raise ValueError("`mirrored` asks a network, but there is none; give `model_file` too.")
     elif refine:
         raise ValueError(f"`refine` is {refine}, but there is no network to refine; give `model_file` too.")
     read_seconds = time.perf_counter() - start

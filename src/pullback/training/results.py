@@ -12,7 +12,7 @@ import torch
 
 from pullback.checks import check_device
 from pullback.metrics.overlap import dice30
-from pullback.networks import AbstractNetwork, measure_cost, run_padded
+from pullback.networks import AbstractNetwork, Mirrored, measure_cost, run_padded
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, check_fits, whole
 from pullback.training.cohort import LEAVING_OUT, Cohort
@@ -84,6 +84,7 @@ def evaluate_network(
     batch_size: int = 8,
     pair_plan: PairPlan | None = None,
     labels: Sequence[int] = (),
+    mirrored: bool = False,
 ) -> list[Row]:
     """Score a network, or nothing at all, on pairs of prepared scans.
 
@@ -95,7 +96,8 @@ def evaluate_network(
         device: ``cpu``, ``cuda`` or ``auto``; seconds are always those of the CPU.
         batch_size: Pairs at a time.
         pair_plan: Which pairs, without a network.
-        labels: Which labels count, without a network (default: all).
+        labels: Which labels count (default: those of the network's recipe; all if it names none).
+        mirrored: As in :func:`pullback.training.weights.load_network`.
 
     Returns:
         One row.
@@ -105,13 +107,15 @@ def evaluate_network(
         ValueError: If the weights are damaged, or the scans were prepared in another way than the network's.
     """
     place = torch.device(check_device(device))
-    network, card, recipe = _loaded(weights)
+    network, card, recipe = _loaded(weights, mirrored)
     plan = pair_plan or (getattr(recipe.pairs, part) if recipe is not None else PairPlan())
     cohort = cohort_for(cache, plan, part, place)
     if card is not None:
         _check_lattice(card, recipe, cohort)
     pairs = cohort.pairs(plan, part) if pairs is None else pairs
-    wanted = (recipe.labels if recipe is not None else tuple(labels)) or cohort.label_values()
+    if missing := sorted(set(labels) - set(cohort.label_values())):
+        raise ValueError(f"`labels` has {missing}, which no scan of '{cache.folder}' has; leave them out.")
+    wanted = tuple(labels) or (recipe.labels if recipe is not None else ()) or cohort.label_values()
     moved = None if network is None else network.to(place)
     simulation = None if recipe is None else recipe.simulation
     scores = score_pairs(moved, cohort, pairs, wanted, batch_size=batch_size, with_surfaces=True, simulation=simulation)
@@ -124,7 +128,7 @@ def evaluate_network(
             seconds=None if network is None else seconds_per_pair(network, cohort, pairs),
             network=network,
             shape=cohort.shape,
-            settings=_settings(card, recipe),
+            settings=_settings(card, recipe, network),
             training=training_of(card, recipe),
         )
     ]
@@ -174,18 +178,17 @@ def row_of(
     )
 
 
-def _loaded(weights: str | Path | None) -> tuple[AbstractNetwork | None, Card | None, Recipe | None]:
+def _loaded(weights: str | Path | None, mirrored: bool) -> tuple[AbstractNetwork | None, Card | None, Recipe | None]:
     if weights is None:
         return None, None, None
-    network, card = load_network(weights)
+    network, card = load_network(weights, mirrored=mirrored)
     return network, card, recipe_of(card.recipe) if card.recipe else None
 
 
-def _settings(card: Card | None, recipe: Recipe | None) -> Mapping[str, Any]:
+def _settings(card: Card | None, recipe: Recipe | None, network: AbstractNetwork | None) -> Mapping[str, Any]:
     """What distinguishes networks of one family: the recipe's settings; of imported weights, all there are."""
-    if recipe is not None:
-        return recipe.network.settings
-    return {} if card is None else card.settings
+    own = recipe.network.settings if recipe is not None else {} if card is None else card.settings
+    return {**own, "mirrored": list(network.axes)} if isinstance(network, Mirrored) else own
 
 
 def training_of(card: Card | None, recipe: Recipe | None) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pullback.networks import AbstractNetwork, build
+from pullback.networks import AbstractNetwork, Mirrored, build
 from pullback.registration.card import Card
 from pullback.training.cache import whole
 from pullback.version import __version__
@@ -31,18 +31,34 @@ def save_network(path: str | Path, network: AbstractNetwork, card: Card) -> None
         temporary.write_bytes(save(on_cpu(network.state_dict()), metadata={CARD_KEY: json.dumps(card.as_dict())}))
 
 
-def load_network(path: str | Path) -> tuple[AbstractNetwork, Card]:
+def load_network(path: str | Path, *, mirrored: bool = False) -> tuple[AbstractNetwork, Card]:
     """The network, on the CPU and in evaluation mode, and its card.
+
+    Args:
+        path: File of the weights.
+        mirrored: Whether the network is to answer by :class:`pullback.networks.Mirrored`, along the axes along which
+            its training mirrored pairs.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, holds no card, or its tensors do not fit the family.
+        ValueError: If it is damaged, holds no card, its tensors do not fit the family, or `mirrored` is asked of a
+            training without mirrored pairs or of an affine family.
     """
     path = Path(path)
     card = load_card(path)
     network = build(card.family, **card.settings)
     load_weights(path, network)
-    return network.eval(), card
+    return (_mirrored(network, card, path) if mirrored else network).eval(), card
+
+
+def _mirrored(network: AbstractNetwork, card: Card, path: Path) -> Mirrored:
+    axes = card.recipe.get("augmentation", {}).get("flips", ())
+    if not axes:
+        raise ValueError(
+            f"'{path}' was not trained on mirrored pairs (`augmentation.flips`), so that mirrored answers say nothing; "
+            "leave out `mirrored`."
+        )
+    return Mirrored(network, axes)
 
 
 def load_card(path: str | Path) -> Card:
