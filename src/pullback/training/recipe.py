@@ -430,7 +430,8 @@ def _nested(change: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ValueError(
-            f"'{change}' gives '{text}', which is no YAML value, such as 200, [1, 2] or {{a: 1}}."
+            f"'{change}' gives '{text}', which is no YAML value, such as 200, [1, 2], {{a: 1}} or '\"*.gz\"' (a text "
+            "that begins with a sign stands in quotes of its own)."
         ) from None
     for key in reversed(name.split(".")):
         value = {key: value}
