@@ -24,7 +24,6 @@ from pullback.regularity import Diffusion
 from pullback.training.augmentation import smooth_noise
 from pullback.training.loop import CHANNELS_LAST, FEWEST_VOXELS
 
-NUM_UNSEEN = 8
 UNET = {"encoder": ENCODER, "decoder": DECODER, "downsampling": "stride"}
 
 
@@ -41,6 +40,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="Train in half precision where that does no harm.")
     parser.add_argument("--residual", action="store_true", help="The network gives what minus the field lacks.")
     parser.add_argument("--passes", type=int, default=2, help="How often the trained network is asked.")
+    parser.add_argument("--unseen", type=int, default=8, help="Fields to judge by.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path, help="File of the trained network: read if it exists, else written.")
     parser.add_argument("--threads", type=int, default=1)
@@ -53,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(told.threads)
     numba.set_num_threads(told.threads)
     network = trained(told)
-    unseen = [fields(1, told, seed) for seed in range(10**6, 10**6 + NUM_UNSEEN)]
+    unseen = [fields(1, told, seed) for seed in range(10**6, 10**6 + told.unseen)]
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "network": network,
         "network, again": again(network, told),
@@ -66,7 +66,7 @@ def main() -> None:
         print("{name:<14} residual {inverse_residual_voxel2:.2e} voxel^2, {seconds:.3f} s per field".format(**row))
     settings = {name: value for name, value in vars(told).items() if name not in ("out", "weights", "study")}
     if told.study is not None:
-        found = json.loads(told.study.read_text())
+        found = json.loads(told.study.read_text()) if told.study.is_file() else {"study": "hsyn"}
         residuals = {row["name"]: row["inverse_residual_voxel2"] for row in rows}
         about = {"inverse_residual_voxel2": residuals["network"], "inverse_residuals": residuals}
         about |= {"inverse_settings": settings}
