@@ -151,7 +151,7 @@ def _peer(pair: Pair, method: str, threads: int) -> tuple[AbstractTransform, flo
         for name, path in files.items():
             write_image(path, getattr(pair, name))
         tool, run = ("greedy", run_greedy_both) if method == "greedy" else (SYN, run_ants)
-        found = run(Job(tool, **{name: str(path) for name, path in files.items()}, threads=threads))
+        found = run(Job(method, tool=tool, **{name: str(path) for name, path in files.items()}, threads=threads))
     return found.transform, found.measure.seconds
 
 
