@@ -110,6 +110,7 @@ STUDIES = {
             "lapirn-displacement": Entry("hippocampus-lapirn", {**BY_DISPLACEMENT, **LIKE_OTHERS}, has_levels=True),
             "modet": Entry("hippocampus-modet", LIKE_OTHERS),
             "transmorph": Entry("hippocampus-transmorph", LIKE_OTHERS),
+            "transmorph-bayes": Entry("hippocampus-transmorph", {"network.family": "transmorph-bayes", **LIKE_OTHERS}),
             "transmorph-bspline": Entry(
                 "hippocampus-transmorph", {"network.family": "transmorph-bspline", **BY_VELOCITY, **LIKE_OTHERS}
             ),
