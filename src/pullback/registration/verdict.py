@@ -15,8 +15,8 @@ PLAUSIBLE_MARGIN, HOPELESS_MARGIN = 0.1, -0.15
 PLAUSIBLE_SCALE, HOPELESS_SCALE = 1.6, 2.5
 """Scale factors (or their inverses) beyond which anatomy is doubtful, or the result cannot be right."""
 PLAUSIBLE_OVERLAP, HOPELESS_OVERLAP = 0.8, 0.3
-"""Of 400 hard starts 5 right ones that passed every other rule have less than the first, and one that is off by 3 voxels;
-whole pairs of brains and mice have 0.94 and more."""
+"""Of 400 hard starts 5 right ones that passed every other rule have less than the first, and one that is off by 3
+voxels; whole pairs of brains and mice have 0.94 and more."""
 CLOSE_OVERLAP, CLOSE_MARGIN = 0.9, 0.2
 """Below both, two weak signs make one doubt: of 160 hard starts both that were off by 2 voxels or more and not doubted
 before were there, and 10 of the others."""
