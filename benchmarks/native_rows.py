@@ -23,10 +23,11 @@ from pullback import functional
 from pullback.io import read_labels
 from pullback.metrics.deformation import summarise_jacobian
 from pullback.metrics.overlap import dice_per_label
+from pullback.networks import Mirrored
 from pullback.similarity import NCC
 from pullback.training.cache import open_cache
 from pullback.training.manifest import Scan
-from pullback.training.recipe import Recipe, read_recipe, recipe_of
+from pullback.training.recipe import read_recipe, recipe_of
 from pullback.training.results import cohort_for, row_of, training_of, write_rows
 from pullback.training.sources import manifest_of
 from pullback.training.validation import PairScore, mean_hd95
@@ -42,9 +43,10 @@ def main() -> None:
     options = _options()
     use_threads(options.threads)
     recipe = read_recipe(options.recipe)
+    plan = getattr(recipe.pairs, options.part)
     scans = {scan.name: scan for scan in manifest_of(recipe.source, options.data).scans}
-    cohort = cohort_for(open_cache(options.cache), recipe.pairs.test, options.part, torch.device("cpu"))
-    pairs = cohort.pairs(getattr(recipe.pairs, options.part), options.part)[:: options.every]
+    cohort = cohort_for(open_cache(options.cache), plan, options.part, torch.device("cpu"))
+    pairs = cohort.pairs(plan, options.part)[:: options.every]
     labels = recipe.labels or cohort.label_values()
     scores, seconds, verdicts = [], [], []
     for fixed, moving in pairs:
@@ -78,7 +80,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--part", choices=("validation", "test"), default="test", help="of the split")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th pair, for a quick look")
     parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.weights is None and (options.mirrored or options.refine):
+        parser.error("--mirrored and --refine go with --weights")
+    return options
 
 
 def _score(
@@ -115,14 +120,15 @@ def _about(options: argparse.Namespace) -> dict[str, Any]:
     if options.weights is None:
         return {"method": f"classical, {WHERE}"}
     network, card = load_network(options.weights, mirrored=options.mirrored)
-    recipe: Recipe = recipe_of(card.recipe)
+    recipe = recipe_of(card.recipe)
+    mirrored = {"mirrored": list(network.axes)} if isinstance(network, Mirrored) else {}
     steps = f", {options.refine} steps of refinement" if options.refine else ""
     return {
         "method": f"{card.family}{steps}, {WHERE}",
         "supervision": recipe.supervision,
         "seed": recipe.seed,
         "network": network,
-        "settings": {**recipe.network.settings, **({"mirrored": True} if options.mirrored else {})},
+        "settings": {**recipe.network.settings, **mirrored},
         "training": training_of(card, recipe),
     }
 

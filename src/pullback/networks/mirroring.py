@@ -12,14 +12,15 @@ from pullback.networks.contract import AbstractNetwork, State
 class Mirrored(AbstractNetwork):
     """The mean displacement over a pair and its mirror images along some axes, all 2^n of them.
 
-    The answer to a mirrored pair is then exactly the mirrored answer. It takes 2^n times as long as the network alone.
+    The answer to a mirrored pair is then the mirrored answer, on lattices that need no padding. It takes 2^n times as
+    long as the network alone.
 
     Args:
         network: Its weights are shared, not copied.
         axes: Spatial axes, from 0.
 
     Raises:
-        ValueError: If an axis is not there or stands twice, or there is none.
+        ValueError: If an axis is not there or stands twice, or there is none; in a call, if the family gives a matrix.
     """
 
     def __init__(self, network: AbstractNetwork, axes: Sequence[int]) -> None:

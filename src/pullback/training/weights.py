@@ -42,7 +42,7 @@ def load_network(path: str | Path, *, mirrored: bool = False) -> tuple[AbstractN
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, holds no card, its tensors do not fit the family, or `mirrored` is asked of a
-            training without mirrored pairs or of an affine family.
+            training without mirrored pairs.
     """
     path = Path(path)
     card = load_card(path)
