@@ -12,7 +12,8 @@ from torch import Tensor
 
 from learned_affine_data import CARD, NUM_FOLDS, Data
 from pullback import functional
-from pullback.networks import AbstractNetwork, build
+from pullback.networks import AbstractNetwork, State, build
+from pullback.networks.keymorph import KeyMorph
 from pullback.registration import Card
 from pullback.training.cohort import seed_of
 from pullback.training.recipe import NetworkPlan, Recipe, read_recipe
@@ -22,6 +23,7 @@ from pullback.training.weights import save_network, versions
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 FILES = {number: next(RECIPES.glob(f"airnet-{number}-*.yaml")) for number in "12345"}
+FILES["keypoints"] = RECIPES / "airnet-keypoints.yaml"
 NETWORKS = {
     "matches": NetworkPlan("airnet-matches"),
     "c2fvit": NetworkPlan("c2fvit", {"start_channels": 32}),
@@ -35,9 +37,11 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "2-matches": ("2", ()),
     "4-matches": ("4", ()),
     "4-c2fvit": ("4", ()),
+    "keypoints": ("keypoints", ()),
+    "keypoints-long": ("keypoints", ()),
 }
 """The number of the recipe of each, and what is changed in it; a name of `NETWORKS` in it takes that network."""
-LEARNING_RATES = {"airnet": 5e-4, "airnet-matches": 1e-2, "c2fvit": 1e-3}
+LEARNING_RATES = {"airnet": 5e-4, "airnet-matches": 1e-2, "c2fvit": 1e-3, "keymorph": 5e-3}
 """At first, by family: each the best of two or three that were tried on the images of fold 0."""
 BATCH = 5
 WARM_UP = 0.05
@@ -130,12 +134,13 @@ class Bank:
         for recipe, network in zip(self.recipes, self.networks, strict=True):
             seed = seed_of(recipe.seed, 1, fold, step)
             torch.manual_seed(seed)
-            state = TrainingState(given | {"matrix": network.matrix_of(fixed, moving)})
+            state = TrainingState(given | _answer(network, fixed, moving))
             if any(isinstance(term, SimilarityTerm) for term in recipe.losses):
                 state.take({"warped": functional.warp_by_matrix(moving, state["matrix"])})
             if recipe.augmentation.again.is_on:
                 state.take(recipe.augmentation.seen_again(moving, torch.Generator().manual_seed(seed)))
-                state.take({"matrix_again": network.matrix_of(fixed, state["moving_again"])})
+                again = _answer(network, fixed, state["moving_again"])
+                state.take({f"{name}_again": value for name, value in again.items()})
             losses.append(sum(term.weight * term(state) for term in recipe.losses).mean())
         self.optimiser.zero_grad()
         sum(losses).backward()
@@ -157,6 +162,13 @@ class Bank:
             network.load_state_dict(state)
         self.optimiser.load_state_dict(kept["optimiser"])
         return kept["step"], kept["seconds"]
+
+
+def _answer(network: AbstractNetwork, fixed: Tensor, moving: Tensor) -> State:
+    """What losses ask for, without a displacement."""
+    if isinstance(network, KeyMorph):
+        return network.points_and_matrix_of(fixed, moving)
+    return {"matrix": network.matrix_of(fixed, moving)}
 
 
 def _order(fold: int, epoch: int, count: int) -> Tensor:

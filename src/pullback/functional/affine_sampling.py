@@ -28,7 +28,7 @@ def warp_by_matrix(image: Tensor, matrix: Tensor) -> Tensor:
         ValueError: If a matrix holds NaN or infinite numbers.
     """
     num_dims = image.ndim - 2
-    if not matrix.isfinite().all():
+    if not matrix.is_meta and not matrix.isfinite().all():
         raise ValueError("`matrix` holds NaN or infinite numbers; did the training diverge? Lower its learning rate.")
     if num_dims == 3 and has_kernels(image, matrix) and not image.requires_grad:
         return _WarpByMatrix.apply(image, matrix)

@@ -9,6 +9,7 @@ from pullback.networks import (  # noqa: F401 (importing a file registers its fa
     fourier_net_plus,
     hsyn,
     im2grid,
+    keymorph,
     lapirn,
     modet,
     nice_trans,
@@ -24,6 +25,7 @@ from pullback.networks.coordinate_translator import CoordinateTranslator
 from pullback.networks.cost import Cost, measure_cost, num_parameters
 from pullback.networks.exporting import compare_onnx, export_onnx, has_onnxruntime
 from pullback.networks.importing import Transcript, import_weights, importable, transcribe
+from pullback.networks.keymorph import anchors
 from pullback.networks.mirroring import Mirrored
 from pullback.networks.padding import padded_shape, run_padded
 from pullback.networks.patch_descriptor import PatchDescriptor
@@ -40,6 +42,7 @@ __all__ = [
     "PatchDescriptor",
     "State",
     "Transcript",
+    "anchors",
     "build",
     "compare_onnx",
     "export_onnx",

@@ -122,12 +122,12 @@ def fit(points: Tensor, offsets: Tensor, weights: Tensor, *, ridge: float) -> Te
     r"""The matrix ``(B, D + 1, D + 1)`` of the least $\sum_i w_i \|A p_i - (p_i + o_i)\|^2 + r \|A - I\|^2$.
 
     Args:
-        points: ``(N, D)`` in voxels.
+        points: ``(N, D)`` or ``(B, N, D)`` in voxels.
         offsets: ``(B, D, N)`` in voxels: from each point to its match.
         weights: ``(B, N)``, 0 and more, with a sum of 1.
         ridge: In squared voxels; keeps points that lie in a plane from making the matrix singular.
     """
-    num_dims = points.shape[1]
+    num_dims = points.shape[-1]
     centre = (weights[:, :, None] * points).sum(1)
     shift = (weights[:, None] * offsets).sum(2)
     away = (points - centre[:, None]).movedim(1, 2)

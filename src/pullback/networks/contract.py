@@ -16,6 +16,8 @@ The state holds what a family computes, by these names only:
 ``mean``, ``log_variance``  ``(B, D, *L)``: of a probabilistic family's velocity, on the lattice where it is integrated,
                             in voxels of that lattice
 ``matrix``                  ``(B, D+1, D+1)``: voxel matrix from fixed to moving, of affine families
+``fixed_points``            ``(B, K, D)``: points found in fixed, in voxels, of families that find points
+``moving_points``           ``(B, K, D)``: the corresponding points, found in moving
 ``velocities``              list of ``(B, D, *S)``: the velocity of each stage of a cascade, first to last
 ``levels``                  list of ``(B, D, *S)``: what each stage of a cascade or pyramid added, first to last
 ``smoothness``              ``(B,)`` from 0 to 1: how smooth a family that can be told was told to be, pair by pair
@@ -45,6 +47,8 @@ STATE_NAMES = (
     "mean",
     "log_variance",
     "matrix",
+    "fixed_points",
+    "moving_points",
     "velocities",
     "levels",
     "smoothness",

@@ -354,8 +354,11 @@ class Recipe:
     def _check_terms(self) -> None:
         if not any(getattr(term, "is_differentiable", True) for term in self.losses):
             raise ValueError("No term of `losses` has a derivative, so nothing would be learned; one must have it.")
-        if any(type(term).kind == "consistency" for term in self.losses) and not self.augmentation.again.is_on:
-            raise ValueError("`losses` has a consistency term, but `augmentation.again` moves nothing; set its bounds.")
+        for term in self.losses:
+            if term.needs_again and not self.augmentation.again.is_on:
+                raise ValueError(
+                    f"`losses` has a {term.title} term, but `augmentation.again` moves nothing; set its bounds."
+                )
 
     @property
     def supervision(self) -> str:
@@ -363,7 +366,7 @@ class Recipe:
         kinds = {type(term).kind for term in self.losses}
         if "dice" in kinds:
             return "semi-supervised"
-        return "supervised" if kinds & {"true-displacement", "true-matrix"} else "unsupervised"
+        return "supervised" if kinds & {"true-displacement", "true-matrix", "keypoints"} else "unsupervised"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, of which :func:`recipe_of` makes the same recipe again."""

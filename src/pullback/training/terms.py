@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pullback import functional
 from pullback.checks import check_choice, check_each_at_least, check_positive
-from pullback.networks import affine, graph_laplacian_kl
+from pullback.networks import affine, anchors, graph_laplacian_kl
 from pullback.regularity import Bending, Diffusion
 from pullback.similarity import LNCC, MSE, NCC, AbstractSimilarity
 from pullback.training.state import TrainingState
@@ -23,6 +23,10 @@ SMALLEST_MASS = 1e-5
 
 MAGNITUDE_FORMS = ("means", "moduli", "sum", "literal-sum")
 """How :class:`MagnitudeTerm` compares two fields."""
+
+
+COPIES = ("moving", "again")
+"""Whose points :class:`KeypointTerm` looks at."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class AbstractTerm(ABC):
     def title(self) -> str:
         """Its name in the log."""
         return self.name or self.kind
+
+    @property
+    def needs_again(self) -> bool:
+        """Whether it wants a second copy of the moving image."""
+        return False
 
     @abstractmethod
     def __call__(self, state: TrainingState) -> Tensor:
@@ -361,10 +370,73 @@ class ConsistencyTerm(AbstractTerm):
         super().__post_init__()
         _check_numbers(self.unit_voxels, self.origin)
 
+    @property
+    def needs_again(self) -> bool:
+        """It compares with it."""
+        return True
+
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
         gap = state["matrix"] - state["again_matrix"] @ state["matrix_again"]
         return _mean_square(gap, state, self.unit_voxels, self.origin)
+
+
+@dataclass(frozen=True)
+class KeypointTerm(AbstractTerm):
+    r"""Mean distance in voxels of a moving image's points from where a known map sends the fixed image's.
+
+    For families that find points (``keymorph``), whose pairs are simulated: the map is ``true_matrix``.
+
+    Attributes:
+        copy: Whose points: ``moving``, or ``again`` for the second copy (:class:`ConsistencyTerm`).
+        is_anchored: Whether the fixed image's points are to lie at :func:`pullback.networks.anchors`, and the moving
+            image's where the map sends those: for pairs with one template, or together but for the simulation. Points
+            that need only agree could all fall into one.
+
+    Reference:
+        Yu et al., KeyMorph, MIDL 2022: such targets begin its training.
+    """
+
+    kind: ClassVar[str] = "keypoints"
+    copy: str = "moving"
+    is_anchored: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("copy", self.copy, COPIES)
+
+    @property
+    def title(self) -> str:
+        """Its name in the log."""
+        return self.name or (self.kind if self.copy == "moving" else f"{self.kind}_again")
+
+    @property
+    def needs_again(self) -> bool:
+        """If it is about it."""
+        return self.copy == "again"
+
+    def __call__(self, state: TrainingState) -> Tensor:
+        """See :class:`AbstractTerm`."""
+        matrix, points, found = state["true_matrix"], state["fixed_points"], state["moving_points"]
+        if self.copy == "again":
+            matrix, found = torch.linalg.inv(state["again_matrix"]) @ matrix, state["moving_points_again"]
+        if not self.is_anchored:
+            return _distance(found, _moved(points, matrix))
+        wanted = anchors(tuple(state["fixed"].shape[2:]), points.shape[1]).to(points).expand_as(points)
+        gaps = [_distance(found, _moved(wanted, matrix))]
+        if self.copy == "moving":
+            gaps.append(_distance(points, wanted))
+        return sum(gaps) / len(gaps)
+
+
+def _moved(points: Tensor, matrix: Tensor) -> Tensor:
+    """Points ``(B, K, D)`` by matrices ``(B, D + 1, D + 1)``."""
+    return points @ matrix[:, :-1, :-1].mT + matrix[:, None, :-1, -1]
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """``(B,)``: mean distance of points ``(B, K, D)``."""
+    return torch.linalg.vector_norm(a - b, dim=2).mean(1)
 
 
 def _check_numbers(unit_voxels: float, origin: str) -> None:
@@ -393,4 +465,5 @@ Term = (
     | DisplacementTerm
     | MatrixTerm
     | ConsistencyTerm
+    | KeypointTerm
 )
