@@ -1,7 +1,7 @@
 """Source 002 again: can a small network replace the affine registration of a brain to a template?
 
-Commands, in this order: ``prepare`` (register, enlarge), ``train EXPERIMENT...`` (three folds each), ``times``,
-``stress`` and ``score``.
+Commands, in this order: ``prepare`` (register, enlarge), ``train EXPERIMENT...`` (three folds each), ``train-hard`` (a
+start for images turned by any angle), ``times``, ``stress`` and ``score``.
 The last three write their rows to ``results/airnet.json``; ``score`` also draws the bars of Figs. 15 and 16 and, into
 the work folder, since they show brains, the overlays of Fig. 17.
 """
@@ -19,8 +19,9 @@ import learned_affine_data
 import learned_affine_figures
 import learned_affine_scores
 import learned_affine_times
+import learned_affine_tools
 from common import REPOSITORY, commit, machine
-from learned_affine_training import EXPERIMENTS, train, weights_path
+from learned_affine_training import EXPERIMENTS, HARD, train, weights_path
 from this_process import use_threads
 
 RESULTS = REPOSITORY / "results" / "airnet.json"
@@ -31,11 +32,13 @@ def main() -> None:
     options = _options()
     use_threads(options.threads)
     if options.command == "prepare":
-        learned_affine_data.prepare(options.work)
+        learned_affine_data.prepare(options.work, truth=options.truth)
         return
     data = learned_affine_data.load(options.work)
     if options.command == "train":
         _train(options, data)
+    elif options.command == "train-hard":
+        _train_hard(options, data)
     elif options.command == "times":
         _keep("times", learned_affine_times.measure(data, options.threads), f"{options.threads} threads")
     elif options.command == "stress":
@@ -49,7 +52,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for prepared images and weights")
     parser.add_argument("--threads", type=int, default=1)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("prepare")
+    preparing = commands.add_parser("prepare")
+    tools = ", ".join(learned_affine_tools.TOOLS)
+    preparing.add_argument("--truth", default="ours", help=f"who registers: {tools} or flirt:FOLDER of SCAN.mat")
     commands.add_parser("times")
     hard = commands.add_parser("stress")
     hard.add_argument("--weights", type=Path, help="of the learned start (default: a network that has learned nothing)")
@@ -57,6 +62,10 @@ def _options() -> argparse.Namespace:
     scoring = commands.add_parser("score")
     scoring.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2], help="others keep the rows they have")
     scoring.add_argument("--overlay", default="4", choices=tuple(EXPERIMENTS), help="whose answers to draw")
+    harder = commands.add_parser("train-hard")
+    harder.add_argument("--count", type=int, default=1200, help="hard starts to learn from, of all but the test people")
+    harder.add_argument("--epochs", type=int, default=24)
+    harder.add_argument("--minutes", type=float, default=9.0, help="after which it stops, to go on later")
     training = commands.add_parser("train")
     training.add_argument("experiments", nargs="+", choices=tuple(EXPERIMENTS))
     training.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
@@ -76,6 +85,18 @@ def _train(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
         if left <= 0 or not train(options.experiments, data, fold, options.work, **words):
             print("there is more to do: call this again")
             return
+
+
+def _train_hard(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
+    """Train the network for hard starts, on hard starts of all people but the test's."""
+    import learned_affine_stress
+
+    if not (options.work / learned_affine_stress.HARD_FILE).exists():
+        learned_affine_stress.prepare_hard(data, options.work, options.count)
+    hard = learned_affine_stress.load_hard(data, options.work)
+    words = {"num_epochs": options.epochs, "minutes": options.minutes}
+    if not train([HARD], hard, learned_affine_data.TEST, options.work, **words):
+        print("there is more to do: call this again")
 
 
 def _score(options: argparse.Namespace, data: learned_affine_data.Data) -> None:

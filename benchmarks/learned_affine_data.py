@@ -7,18 +7,18 @@ is the registration's, carried away too. People never cross folds; rescans of a 
 
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common import data_folder
+from learned_affine_tools import tool_of
 from pullback import functional
-from pullback.data import Image, LabelMap, Pair
+from pullback.data import Image, LabelMap
 from pullback.io import image_from, read_image, read_labels
 from pullback.networks import affine
-from pullback.registration import Card, Normalisation, Plan, RegistrationResult, conclusion, register
+from pullback.registration import Card, Normalisation
 from pullback.registration.placement import see
 from pullback.registration.predict import place_for
 from pullback.space import Grid
@@ -117,12 +117,6 @@ def tissues(name: str) -> LabelMap:
     return read_labels(folder_of() / f"{name}_tissues.nii.gz")
 
 
-def conventional(fixed: Image, moving: Image) -> RegistrationResult:
-    """Our affine registration from headers and centres of mass, without the search for rivals that verdicts make."""
-    with mock.patch.object(conclusion, "margin_over_rivals", return_value=1.0):
-        return register(Pair(fixed, moving), Plan(methods=("header", "centre"), deformable=None))
-
-
 def folds_of(names: list[str], *, seed: int = 0) -> dict[str, int]:
     """The fold of each scan, by person: four people for the test, the others in three folds."""
     first = {second: first for first, second in SAME_PERSON}
@@ -132,8 +126,14 @@ def folds_of(names: list[str], *, seed: int = 0) -> dict[str, int]:
     return {name: place[first.get(name, name)] for name in names}
 
 
-def prepare(folder: Path, *, seed: int = 0) -> None:
-    """Register every scan to the template, carry copies away, and write everything to `folder`."""
+def prepare(folder: Path, *, truth: str = "ours", seed: int = 0) -> None:
+    """Register every scan to the template, carry copies away, and write everything to `folder`.
+
+    Args:
+        folder: Gets `FILE`.
+        truth: By whom the true maps are made (:func:`learned_affine_tools.tool_of`).
+        seed: Of the random maps.
+    """
     fixed = template()
     template_lattice = place_for(CARD, fixed)
     names = scan_names()
@@ -142,16 +142,15 @@ def prepare(folder: Path, *, seed: int = 0) -> None:
     scans = []
     seen_template = see(fixed, CARD, template_lattice)
     for number, name in enumerate(names):
-        found = conventional(fixed, scan(name))
-        print(f"{name}: {found.verdict.value}, fold {place[name]}", flush=True)
+        matrix_of_scan = tool_of(truth, name)(fixed, scan(name)).matrix
+        print(f"{name}: fold {place[name]}", flush=True)
         lattice = place_for(CARD, scan(name))
         count = _num_copies(name, place)
         generator = torch.Generator().manual_seed(1000 * seed + number)
         carried = _carried(count, lattice, generator)
-        truth = found.linear.matrix
         for back in carried:
             image = see(scan(name), CARD, Grid(lattice.shape, back @ lattice.voxel_to_world))
-            matrix = lattice.world_to_voxel @ torch.linalg.inv(back) @ truth @ template_lattice.voxel_to_world
+            matrix = lattice.world_to_voxel @ torch.linalg.inv(back) @ matrix_of_scan @ template_lattice.voxel_to_world
             straight = functional.warp(image, affine.displacement_of(matrix[None].float(), lattice.shape))
             rows["images"].append(image[0].half())
             rows["registered"].append(straight[0].half())

@@ -5,6 +5,7 @@ to the template. A start is recovered if the map differs by less than 2 voxels (
 brain from the conventional map of the scan as it is, after which the same was done to the world.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,16 +13,43 @@ from unittest import mock
 import numpy as np
 import torch
 
-from learned_affine_data import CARD, TEST, Data, scan, template
+from learned_affine_data import CARD, NUM_FOLDS, TEST, Data, scan, template
 from pullback.data import Image, Pair
 from pullback.networks import AbstractNetwork, build
 from pullback.registration import Candidate, Card, Plan, conclusion, predict_start, register
+from pullback.registration.placement import see
+from pullback.registration.predict import place_for
 from pullback.training.weights import load_network
 from pullback.transforms import Affine
 from starts import perturb
 
 RECOVERED_MM = 4.0
 METHOD_NAMES = ("alone", "refined", "with fallback")
+
+
+HARD_FILE = "hard.npz"
+
+
+def prepare_hard(data: Data, folder: Path, count: int) -> None:
+    """Hard starts of the scans of all but the test people, to learn from, by other seeds than those of the test."""
+    names = sorted({data.scans[int(n)] for fold in range(NUM_FOLDS) for n in data.where(fold)})
+    images, matrices = [], []
+    for seed in range(count):
+        name = names[seed % len(names)]
+        start = perturb(scan(name), np.random.default_rng([10, seed]))
+        lattice = place_for(CARD, start.image)
+        world = torch.from_numpy(start.moved @ _truth(data, name))
+        images.append(see(start.image, CARD, lattice)[0].half())
+        matrices.append(lattice.world_to_voxel @ world @ data.template_lattice)
+    np.savez(folder / HARD_FILE, images=torch.stack(images).numpy(), matrices=torch.stack(matrices).numpy())
+
+
+def load_hard(data: Data, folder: Path) -> Data:
+    """The study's data with hard starts for images, all to learn from."""
+    with np.load(folder / HARD_FILE, allow_pickle=False) as arrays:
+        images, matrices = (torch.from_numpy(arrays[name]) for name in ("images", "matrices"))
+    folds = torch.arange(len(images)) % NUM_FOLDS
+    return replace(data, images=images, matrices=matrices, registered=images, folds=folds)
 
 
 def stress(data: Data, network: AbstractNetwork, card: Card, *, count: int, name: str) -> list[dict[str, Any]]:

@@ -7,19 +7,16 @@ starts and its verdict, and alone, from headers and centres of mass. Errors in m
 
 import time
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from learned_affine_data import TEST, Data, conventional
-from peers import GREEDY_AFFINE
-from pullback.data import Image, Pair
-from pullback.io import read_transform, write_image
+import learned_affine_tools as tools
+from learned_affine_data import TEST, Data
+from pullback.data import Image
 from pullback.networks import build
-from pullback.registration import Plan, register
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, Affine
 
@@ -29,6 +26,7 @@ NETWORKS = {
     "airnet-matches": ("airnet-matches", {}),
     "c2fvit, 32 channels": ("c2fvit", {"start_channels": 32}),
     "c2fvit, 256 channels": ("c2fvit", {}),
+    "keymorph": ("keymorph", {}),
 }
 Method = Callable[[Image, Image], AbstractTransform | None]
 
@@ -60,9 +58,10 @@ def measure(data: Data, threads: int) -> list[dict[str, Any]]:
 
 def _methods(threads: int) -> dict[str, Method]:
     methods: dict[str, Method] = {name: _network(*words) for name, words in NETWORKS.items()}
-    methods["ours, all starts and verdict"] = lambda a, b: register(Pair(a, b), Plan(deformable=None)).linear
-    methods["ours, from headers and centres"] = lambda a, b: conventional(a, b).linear
-    return methods | {"greedy affine": _greedy(threads), "antspyx Affine": _ants}
+    methods["ours, all starts and verdict"] = tools.ours_with_verdict
+    methods["ours, from headers and centres"] = tools.ours
+    methods["greedy affine"] = partial(tools.greedy, threads=threads)
+    return methods | {"antspyx Affine": tools.ants, "elastix affine": tools.elastix}
 
 
 def _network(family: str, settings: dict[str, Any]) -> Method:
@@ -73,35 +72,3 @@ def _network(family: str, settings: dict[str, Any]) -> Method:
             network(fixed.tensor[None], moving.tensor[None])
 
     return run
-
-
-def _greedy(threads: int) -> Method:
-    from picsl_greedy import Greedy3D
-
-    def run(fixed: Image, moving: Image) -> AbstractTransform:
-        greedy = Greedy3D()
-        images = {"fixed": _simpleitk(fixed), "moving": _simpleitk(moving)}
-        greedy.execute(GREEDY_AFFINE.format(threads=threads), **images, matrix=None)
-        return Affine(greedy["matrix"])
-
-    return run
-
-
-def _ants(fixed: Image, moving: Image) -> AbstractTransform:
-    import ants
-
-    with TemporaryDirectory() as folder:
-        images = []
-        for name, image in (("fixed", fixed), ("moving", moving)):
-            write_image(Path(folder) / f"{name}.nii", image)
-            images.append(ants.image_read(f"{folder}/{name}.nii"))
-        made = ants.registration(*images, type_of_transform="Affine", outprefix=f"{folder}/")
-        return read_transform(made["fwdtransforms"][0])
-
-
-def _simpleitk(image: Image) -> Any:
-    import SimpleITK
-
-    with TemporaryDirectory() as folder:
-        write_image(Path(folder) / "image.nii", image)
-        return SimpleITK.ReadImage(f"{folder}/image.nii", SimpleITK.sitkFloat32)

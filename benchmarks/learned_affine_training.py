@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learned_affine_data import CARD, NUM_FOLDS, Data
+from learned_affine_data import CARD, NUM_FOLDS, TEST, Data
 from pullback import functional
 from pullback.networks import AbstractNetwork, State, build
 from pullback.networks.keymorph import KeyMorph
@@ -28,6 +28,8 @@ NETWORKS = {
     "matches": NetworkPlan("airnet-matches"),
     "c2fvit": NetworkPlan("c2fvit", {"start_channels": 32}),
 }
+HARD = "keypoints-hard"
+"""Learns from hard starts (``learned_affine_stress.py``) instead of the study's images."""
 EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{number: (number, ()) for number in "12345"},
     "2-plain": ("2", ("network.settings.is_standardised=false",)),
@@ -38,7 +40,8 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "4-matches": ("4", ()),
     "4-c2fvit": ("4", ()),
     "keypoints": ("keypoints", ()),
-    "keypoints-long": ("keypoints", ()),
+    HARD: ("keypoints", ("augmentation.again.rotation_degrees=180",)),
+    **{f"{number}-{epochs}": (number, ()) for number in "12345" for epochs in (500, 800)},
 }
 """The number of the recipe of each, and what is changed in it; a name of `NETWORKS` in it takes that network."""
 LEARNING_RATES = {"airnet": 5e-4, "airnet-matches": 1e-2, "c2fvit": 1e-3, "keymorph": 5e-3}
@@ -58,7 +61,7 @@ def recipe_for(experiment: str) -> Recipe:
 
 def weights_path(folder: Path, experiment: str, fold: int) -> Path:
     """Where a training's weights are."""
-    return folder / f"{experiment}-fold{fold}.safetensors"
+    return folder / f"{experiment}-{'all' if fold == TEST else f'fold{fold}'}.safetensors"
 
 
 def train(
@@ -70,7 +73,7 @@ def train(
     num_epochs: int,
     minutes: float,
 ) -> bool:
-    """Train several experiments on all folds but one, step by step together, and write weights and cards.
+    """Train several experiments on all folds but one (`TEST`: on all), step by step together; write weights and cards.
 
     They see the same batches and know nothing of each other.
 
@@ -80,7 +83,7 @@ def train(
     started = time.monotonic()
     index = torch.cat([data.where(other) for other in range(NUM_FOLDS) if other != fold])
     bank = Bank([recipe_for(name) for name in experiments], fold)
-    path = folder / f"{'+'.join(experiments)}-fold{fold}.state"
+    path = weights_path(folder, "+".join(experiments), fold).with_suffix(".state")
     first, before = bank.restore(path)
     processor = time.process_time() - before
     steps_per_epoch = len(index) // BATCH

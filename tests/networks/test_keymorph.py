@@ -1,0 +1,96 @@
+"""KeyMorph: where its points are, and that it learns a map from what a known one says of them."""
+
+import pytest
+import torch
+
+from examples import noise
+from pullback import networks
+from pullback.networks import affine, anchors
+from pullback.training.augmentation import RandomAffine, about_voxel_0, carry_away
+from pullback.training.state import TrainingState
+from pullback.training.terms import KeypointTerm
+
+SHAPE = (32, 32)
+
+
+def test_heatmaps_have_their_points_where_their_cells_are():
+    network = networks.build("keymorph", num_dims=2, start_channels=2, num_keypoints=3)
+    heat = torch.full((1, 3, 8, 4), -1e4)
+    for k, (i, j) in enumerate([(0, 0), (7, 3), (2, 1)]):
+        heat[0, k, i, j] = 0
+    network.detector.forward = lambda image: heat
+    points = network.points_of(torch.zeros(1, 1, 32, 16))
+    torch.testing.assert_close(points, torch.tensor([[[1.5, 1.5], [29.5, 13.5], [9.5, 5.5]]]))
+
+
+def test_the_first_layer_sees_every_voxel_once():
+    image = torch.arange(2 * 4 * 6, dtype=torch.float32).reshape(1, 2, 4, 6)
+    channels = networks.keymorph._neighbours_as_channels(image)
+    assert channels.shape == (1, 8, 2, 3)
+    assert sorted(channels.flatten().tolist()) == image.flatten().tolist()
+    assert sorted(channels[0, :, 1, 2].tolist()) == sorted(image[0, :, 2:, 4:].flatten().tolist())
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (40, 56, 48), (32, 64)])
+def test_anchors_fill_the_middle_evenly(shape):
+    points = anchors(shape, 64)
+    assert torch.equal(points, anchors(shape, 80)[:64])
+    sizes = torch.tensor(shape, dtype=torch.float32)
+    away = (points - (sizes - 1) / 2) / sizes
+    assert away.square().sum(1).max() <= 0.27**2 + 1e-6
+    assert away.mean(0).abs().max() < 0.03
+    spread = away.std(0) / 0.27  # of an even ball 1 / sqrt(D + 2)
+    torch.testing.assert_close(spread, torch.full_like(spread, (len(shape) + 2) ** -0.5), atol=0.05, rtol=0)
+    assert torch.cdist(points, points).fill_diagonal_(99).min() > 0.5
+
+
+@pytest.mark.parametrize("copy", ["moving", "again"])
+def test_points_that_follow_the_known_map_cost_nothing(copy):
+    draw = RandomAffine(30.0, 0.2, 0.1, 3.0).draw
+    true, again = (about_voxel_0(draw(2, 2, torch.Generator().manual_seed(s)), SHAPE) for s in (0, 1))
+    wanted = anchors(SHAPE, 5).expand(2, -1, -1)
+
+    def moved(matrix):
+        return wanted @ matrix[:, :-1, :-1].mT + matrix[:, None, :-1, -1]
+
+    found = {"fixed_points": wanted, "moving_points": moved(true)}
+    found["moving_points_again"] = moved(torch.linalg.inv(again) @ true)
+    state = TrainingState({"fixed": torch.zeros(2, 1, *SHAPE), "true_matrix": true, "again_matrix": again} | found)
+    for is_anchored in (True, False):
+        term = KeypointTerm(copy=copy, is_anchored=is_anchored)
+        torch.testing.assert_close(term(state), torch.zeros(2), atol=1e-4, rtol=0)
+    shifted = TrainingState(state | {"fixed_points": wanted + torch.tensor([3.0, 4.0])})
+    ways = {True: 2.5 if copy == "moving" else 0.0}
+    assert KeypointTerm(copy=copy)(shifted).tolist() == pytest.approx([ways[True]] * 2, abs=1e-4)
+    assert KeypointTerm(copy=copy, is_anchored=False)(shifted).min() > 3
+    assert KeypointTerm(copy="again").needs_again
+    with pytest.raises(ValueError, match="copy"):
+        KeypointTerm(copy="fixed")
+
+
+def test_it_learns_random_maps_of_one_image():
+    torch.manual_seed(0)
+    network = networks.build("keymorph", num_dims=2, num_keypoints=12, start_channels=8)
+    image = torch.nn.functional.avg_pool2d(noise(1, 1, 44, 44, seed=3), 7, 1)[..., 3:-3, 3:-3]
+    image = torch.nn.functional.pad(5 * image, (16 - 16,) * 4)
+    fixed = image.expand(4, -1, -1, -1)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    spread, errors = RandomAffine(15.0, 0.1, 0.05, 3.0), []
+    for step in range(150):
+        true = about_voxel_0(spread.draw(4, 2, torch.Generator().manual_seed(step)), SHAPE)
+        (moving,) = carry_away([fixed], true)
+        state = TrainingState({"fixed": fixed, "moving": moving, "true_matrix": true} | network(fixed, moving))
+        gap = affine.displacement_of(state["matrix"].detach(), SHAPE) - affine.displacement_of(true, SHAPE)
+        errors.append(float(torch.linalg.vector_norm(gap, dim=1).mean()))
+        loss = KeypointTerm()(state).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert sum(errors[-10:]) < 0.35 * sum(errors[:10])
+    network.eval()
+    with torch.no_grad():
+        twice = network(fixed, moving)["matrix"]
+        network.num_passes = 1
+        once = network(fixed, moving)["matrix"]
+    assert not torch.equal(once, twice)
+    assert (twice - true).square().sum() < 1.5 * (once - true).square().sum()
