@@ -21,7 +21,7 @@ import learned_affine_scores
 import learned_affine_times
 import learned_affine_tools
 from common import REPOSITORY, commit, machine
-from learned_affine_training import EXPERIMENTS, HARD, train, weights_path
+from learned_affine_training import EXPERIMENTS, HARD, NO_FOLD, train, weights_path
 from this_process import use_threads
 
 RESULTS = REPOSITORY / "results" / "airnet.json"
@@ -95,7 +95,7 @@ def _train_hard(options: argparse.Namespace, data: learned_affine_data.Data) -> 
         learned_affine_stress.prepare_hard(data, options.work, options.count)
     hard = learned_affine_stress.load_hard(data, options.work)
     words = {"num_epochs": options.epochs, "minutes": options.minutes}
-    if not train([HARD], hard, learned_affine_data.TEST, options.work, **words):
+    if not train([HARD], hard, NO_FOLD, options.work, **words):
         print("there is more to do: call this again")
 
 

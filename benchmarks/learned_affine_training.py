@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learned_affine_data import CARD, NUM_FOLDS, TEST, Data
+from learned_affine_data import CARD, NUM_FOLDS, SPREAD, Data
 from pullback import functional
 from pullback.networks import AbstractNetwork, State, build
 from pullback.networks.keymorph import KeyMorph
 from pullback.registration import Card
+from pullback.training.augmentation import Augmentation, RandomAffine
 from pullback.training.cohort import seed_of
 from pullback.training.recipe import NetworkPlan, Recipe, read_recipe
 from pullback.training.state import TrainingState
@@ -40,13 +41,23 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "4-matches": ("4", ()),
     "4-c2fvit": ("4", ()),
     "keypoints": ("keypoints", ()),
-    HARD: ("keypoints", ("augmentation.again.rotation_degrees=180",)),
+    "keypoints-long": ("keypoints", ()),
+    "keypoints-8": ("keypoints", ("network.settings.start_channels=8",)),
+    HARD: ("keypoints", ()),
     **{f"{number}-{epochs}": (number, ()) for number in "12345" for epochs in (500, 800)},
 }
 """The number of the recipe of each, and what is changed in it; a name of `NETWORKS` in it takes that network."""
+FURTHER = {
+    **dict.fromkeys(("keypoints", "keypoints-long", "keypoints-8"), SPREAD),
+    HARD: RandomAffine(rotation_degrees=180.0, scaling=0.1, shear=0.05, translation_voxels=5.0),
+}
+"""By which `SHARE_MOVED` of the images are moved further in each step; those of the other experiments never."""
+SHARE_MOVED = 0.75
 LEARNING_RATES = {"airnet": 5e-4, "airnet-matches": 1e-2, "c2fvit": 1e-3, "keymorph": 5e-3}
 """At first, by family: each the best of two or three that were tried on the images of fold 0."""
 BATCH = 5
+NO_FOLD = NUM_FOLDS
+"""In place of a fold to leave out."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises; it then falls along a cosine."""
 
@@ -61,7 +72,7 @@ def recipe_for(experiment: str) -> Recipe:
 
 def weights_path(folder: Path, experiment: str, fold: int) -> Path:
     """Where a training's weights are."""
-    return folder / f"{experiment}-{'all' if fold == TEST else f'fold{fold}'}.safetensors"
+    return folder / f"{experiment}-{'all' if fold == NO_FOLD else f'fold{fold}'}.safetensors"
 
 
 def train(
@@ -73,7 +84,7 @@ def train(
     num_epochs: int,
     minutes: float,
 ) -> bool:
-    """Train several experiments on all folds but one (`TEST`: on all), step by step together; write weights and cards.
+    """Train several experiments on all folds but one (`NO_FOLD`: on all), together; write weights and cards.
 
     They see the same batches and know nothing of each other.
 
@@ -82,7 +93,7 @@ def train(
     """
     started = time.monotonic()
     index = torch.cat([data.where(other) for other in range(NUM_FOLDS) if other != fold])
-    bank = Bank([recipe_for(name) for name in experiments], fold)
+    bank = Bank(experiments, fold)
     path = weights_path(folder, "+".join(experiments), fold).with_suffix(".state")
     first, before = bank.restore(path)
     processor = time.process_time() - before
@@ -110,12 +121,14 @@ class Bank:
     """Networks that learn side by side.
 
     Args:
-        recipes: Of each.
+        experiments: Their names.
         fold: Left out.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], fold: int) -> None:
-        self.recipes, self.networks = list(recipes), []
+    def __init__(self, experiments: Sequence[str], fold: int) -> None:
+        recipes = [recipe_for(name) for name in experiments]
+        self.recipes, self.networks = recipes, []
+        self.further = [FURTHER.get(name) for name in experiments]
         for recipe in recipes:
             torch.manual_seed(seed_of(recipe.seed, fold))
             self.networks.append(build(recipe.network.family, **recipe.network.settings).train())
@@ -134,12 +147,13 @@ class Bank:
         given = {"fixed": fixed, "moving": moving, "true_matrix": data.matrices[chosen]}
         given["registered"] = data.registered[chosen].float()
         losses = []
-        for recipe, network in zip(self.recipes, self.networks, strict=True):
+        for recipe, network, further in zip(self.recipes, self.networks, self.further, strict=True):
             seed = seed_of(recipe.seed, 1, fold, step)
             torch.manual_seed(seed)
-            state = TrainingState(given | _answer(network, fixed, moving))
+            state = TrainingState(given | (moved_further(given, further, seed) if further else {}))
+            state.take(_answer(network, fixed, state["moving"]))
             if any(isinstance(term, SimilarityTerm) for term in recipe.losses):
-                state.take({"warped": functional.warp_by_matrix(moving, state["matrix"])})
+                state.take({"warped": functional.warp_by_matrix(state["moving"], state["matrix"])})
             if recipe.augmentation.again.is_on:
                 state.take(recipe.augmentation.seen_again(moving, torch.Generator().manual_seed(seed)))
                 again = _answer(network, fixed, state["moving_again"])
@@ -165,6 +179,18 @@ class Bank:
             network.load_state_dict(state)
         self.optimiser.load_state_dict(kept["optimiser"])
         return kept["step"], kept["seconds"]
+
+
+def moved_further(given: dict[str, Tensor], further: RandomAffine, seed: int) -> dict[str, Tensor]:
+    """`moving` and `true_matrix` of a batch, most of whose images are moved once more by a random map that is known."""
+    generator = torch.Generator().manual_seed(seed)
+    again = Augmentation(again=further).seen_again(given["moving"], generator)
+    is_moved = torch.rand(len(given["moving"]), generator=generator) < SHARE_MOVED
+    matrix = torch.linalg.inv(again["again_matrix"].double()) @ given["true_matrix"].double()
+    return {
+        "moving": torch.where(is_moved[:, None, None, None, None], again["moving_again"], given["moving"]),
+        "true_matrix": torch.where(is_moved[:, None, None], matrix, given["true_matrix"].double()),
+    }
 
 
 def _answer(network: AbstractNetwork, fixed: Tensor, moving: Tensor) -> State:

@@ -181,7 +181,7 @@ def keymorph(
         num_channels: Channels of each image.
         start_channels: Half of those of the finest features.
         num_keypoints: Points in each image, above `num_dims`.
-        num_passes: How often the moving image is looked at, each time as the last answer has moved it; in training once.
+        num_passes: How often the moving image is looked at, each time as the last answer moved it; in training once.
         head_std: Of the last layer's first weights.
     """
     return KeyMorph(

@@ -354,11 +354,8 @@ class Recipe:
     def _check_terms(self) -> None:
         if not any(getattr(term, "is_differentiable", True) for term in self.losses):
             raise ValueError("No term of `losses` has a derivative, so nothing would be learned; one must have it.")
-        for term in self.losses:
-            if term.needs_again and not self.augmentation.again.is_on:
-                raise ValueError(
-                    f"`losses` has a {term.title} term, but `augmentation.again` moves nothing; set its bounds."
-                )
+        if any(type(term).kind == "consistency" for term in self.losses) and not self.augmentation.again.is_on:
+            raise ValueError("`losses` has a consistency term, but `augmentation.again` moves nothing; set its bounds.")
 
     @property
     def supervision(self) -> str:

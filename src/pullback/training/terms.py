@@ -25,10 +25,6 @@ MAGNITUDE_FORMS = ("means", "moduli", "sum", "literal-sum")
 """How :class:`MagnitudeTerm` compares two fields."""
 
 
-COPIES = ("moving", "again")
-"""Whose points :class:`KeypointTerm` looks at."""
-
-
 @dataclass(frozen=True)
 class AbstractTerm(ABC):
     """One term.
@@ -49,11 +45,6 @@ class AbstractTerm(ABC):
     def title(self) -> str:
         """Its name in the log."""
         return self.name or self.kind
-
-    @property
-    def needs_again(self) -> bool:
-        """Whether it wants a second copy of the moving image."""
-        return False
 
     @abstractmethod
     def __call__(self, state: TrainingState) -> Tensor:
@@ -370,11 +361,6 @@ class ConsistencyTerm(AbstractTerm):
         super().__post_init__()
         _check_numbers(self.unit_voxels, self.origin)
 
-    @property
-    def needs_again(self) -> bool:
-        """It compares with it."""
-        return True
-
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
         gap = state["matrix"] - state["again_matrix"] @ state["matrix_again"]
@@ -385,48 +371,42 @@ class ConsistencyTerm(AbstractTerm):
 class KeypointTerm(AbstractTerm):
     r"""Mean distance in voxels of a moving image's points from where a known map sends the fixed image's.
 
-    For families that find points (``keymorph``), whose pairs are simulated: the map is ``true_matrix``.
+    For families that find points (``keymorph``), whose pairs are simulated: the known map is ``true_matrix``.
 
     Attributes:
-        copy: Whose points: ``moving``, or ``again`` for the second copy (:class:`ConsistencyTerm`).
+        of: ``points``: those that were found. ``map``: the fixed image's points as the fitted map sends them, so that
+            errors count as far as they spoil the map.
         is_anchored: Whether the fixed image's points are to lie at :func:`pullback.networks.anchors`, and the moving
-            image's where the map sends those: for pairs with one template, or together but for the simulation. Points
-            that need only agree could all fall into one.
+            image's where the known map sends those: for pairs with one template, or together but for the simulation.
+            Points that need only agree could all fall into one.
 
     Reference:
         Yu et al., KeyMorph, MIDL 2022: such targets begin its training.
     """
 
     kind: ClassVar[str] = "keypoints"
-    copy: str = "moving"
+    of: str = "points"
     is_anchored: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("copy", self.copy, COPIES)
+        check_choice("of", self.of, ("points", "map"))
 
     @property
     def title(self) -> str:
         """Its name in the log."""
-        return self.name or (self.kind if self.copy == "moving" else f"{self.kind}_again")
-
-    @property
-    def needs_again(self) -> bool:
-        """If it is about it."""
-        return self.copy == "again"
+        return self.name or (self.kind if self.of == "points" else f"{self.kind}_{self.of}")
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        matrix, points, found = state["true_matrix"], state["fixed_points"], state["moving_points"]
-        if self.copy == "again":
-            matrix, found = torch.linalg.inv(state["again_matrix"]) @ matrix, state["moving_points_again"]
-        if not self.is_anchored:
-            return _distance(found, _moved(points, matrix))
-        wanted = anchors(tuple(state["fixed"].shape[2:]), points.shape[1]).to(points).expand_as(points)
-        gaps = [_distance(found, _moved(wanted, matrix))]
-        if self.copy == "moving":
-            gaps.append(_distance(points, wanted))
-        return sum(gaps) / len(gaps)
+        true, points = state["true_matrix"], state["fixed_points"]
+        wanted = points
+        if self.is_anchored:
+            wanted = anchors(tuple(state["fixed"].shape[2:]), points.shape[1]).to(points).expand_as(points)
+        if self.of == "map":
+            return _distance(_moved(wanted, state["matrix"]), _moved(wanted, true))
+        gap = _distance(state["moving_points"], _moved(wanted, true))
+        return (gap + _distance(points, wanted)) / 2 if self.is_anchored else gap
 
 
 def _moved(points: Tensor, matrix: Tensor) -> Tensor:
