@@ -42,13 +42,12 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "4-c2fvit": ("4", ()),
     "keypoints": ("keypoints", ()),
     "keypoints-long": ("keypoints", ()),
-    "keypoints-8": ("keypoints", ("network.settings.start_channels=8",)),
-    HARD: ("keypoints", ()),
+    HARD: ("keypoints", ("network.settings.start_channels=16",)),
     **{f"{number}-{epochs}": (number, ()) for number in "12345" for epochs in (500, 800)},
 }
 """The number of the recipe of each, and what is changed in it; a name of `NETWORKS` in it takes that network."""
 FURTHER = {
-    **dict.fromkeys(("keypoints", "keypoints-long", "keypoints-8"), SPREAD),
+    **dict.fromkeys(("keypoints", "keypoints-long"), SPREAD),
     HARD: RandomAffine(rotation_degrees=180.0, scaling=0.1, shear=0.05, translation_voxels=5.0),
 }
 """By which `SHARE_MOVED` of the images are moved further in each step; those of the other experiments never."""

@@ -10,7 +10,7 @@ points are all that must be learned, and they are learned from every image alone
 says where its points must be (term ``keypoints``).
 
 What differs, and why: the detector is a small U-Net with heatmaps on a lattice of a quarter of the size (the paper's
-backbone goes down to a few voxels and keeps no fine level), so that one pair of 64^3 takes some 20 ms of one processor;
+backbone goes down to a few voxels and keeps no fine level), so that one look at an image of 64^3 takes some 6 ms of one processor;
 heatmaps are a softmax over the lattice (the paper's ReLU and division leave a point undefined where nothing fires); a
 ridge draws the fit to the identity where points say nothing; after the first answer the moving image is looked at
 again as it lies then (option `num_passes`), which halves the error for twice the time. In training there is one pass.
@@ -169,7 +169,7 @@ def keymorph(
     *,
     num_dims: int = 3,
     num_channels: int = 1,
-    start_channels: int = 16,
+    start_channels: int = 8,
     num_keypoints: int = 64,
     num_passes: int = 2,
     head_std: float = 1e-5,
