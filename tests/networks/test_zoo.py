@@ -15,6 +15,8 @@ every_family = pytest.mark.parametrize("entry", FAMILIES, ids=networks.names())
 both_dimensions = pytest.mark.parametrize("num_dims", [2, 3])
 AWAKE = {"symnet": 5e-4}
 """Of the first weights of last layers; SYMNet's are multiplied by 100 voxels."""
+OTHER_SHAPES = ("matrix", "fixed_points", "moving_points", "mean", "log_variance", "smoothness")
+"""Entries of a state that are no fields on the lattice."""
 PUBLISHED = [(entry.name, settings, count) for entry in FAMILIES for settings, count in entry.published]
 
 FEWER = {"width": 12, "num_heads": 2, "depth": 2, "hidden": 12, "drop_path": 0.0}
@@ -56,7 +58,7 @@ def test_states_have_known_names_right_shapes_and_finite_numbers(entry, num_dims
     assert set(state) <= set(STATE_NAMES)
     for name, part in tensors_of(state).items():
         assert torch.isfinite(part).all(), name
-        if name not in ("matrix", "mean", "log_variance", "smoothness"):
+        if name not in OTHER_SHAPES:
             assert part.shape == (2, num_dims, 32, *[16] * (num_dims - 1)), name
 
 
@@ -70,7 +72,7 @@ def test_every_parameter_gets_a_gradient(entry, num_dims):
     assert missing == []
 
 
-SINGLE = ("airnet-matches", "c2fvit", "nice-trans")
+SINGLE = ("airnet-matches", "c2fvit", "keymorph", "nice-trans")
 """Families that compute in single precision whatever comes in. The others are tested in double."""
 
 

@@ -137,6 +137,16 @@ def test_merging_replaces_lists_whole():
     assert merge({"a": [1, 2], "b": {"c": 1, "d": 2}}, {"a": [3], "b": {"c": 4}}) == {"a": [3], "b": {"c": 4, "d": 2}}
 
 
+def test_another_family_takes_none_of_the_base_s_settings():
+    base = {"network": {"family": "airnet", "settings": {"dropout": 0.1}}, "seed": 3}
+    assert merge(base, {"network": {"family": "keymorph"}}) == {"network": {"family": "keymorph"}, "seed": 3}
+    same = merge(base, {"network": {"family": "airnet", "settings": {"origin": "corner"}}})
+    assert same["network"]["settings"] == {"dropout": 0.1, "origin": "corner"}
+    recipe = read_recipe(RECIPES / "airnet-keypoints.yaml")
+    assert recipe.network.family == "keymorph"
+    assert recipe.supervision == "supervised"
+
+
 def test_supervision_is_read_off_the_terms():
     assert small_cohort.recipe().supervision == "semi-supervised"
     assert recipe_of(MINIMAL).supervision == "unsupervised"
@@ -144,7 +154,7 @@ def test_supervision_is_read_off_the_terms():
 
 
 def test_the_five_experiments_differ_as_source_002_says():
-    found = {path.stem[7]: read_recipe(path) for path in RECIPES.glob("airnet-*.yaml")}
+    found = {path.stem[7]: read_recipe(path) for path in RECIPES.glob("airnet-[1-5]-*.yaml")}
     assert sorted(found) == list("12345")
     plans = [recipe.optimisation for recipe in found.values()]
     assert all(plan == plans[0] for plan in plans)

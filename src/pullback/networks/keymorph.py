@@ -61,7 +61,7 @@ def _radical_inverse(number: int, base: int) -> float:
 
 
 class Step(nn.Module):
-    """Convolution, each channel of each image standardised, gain and offset, activation."""
+    """Convolution, each channel of each image standardised (a single voxel stays), gain and offset, activation."""
 
     def __init__(self, num_dims: int, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -71,7 +71,8 @@ class Step(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, *L)`` to ``(B, outputs, *L)``, or half of L with a stride of 2."""
-        x = instance_normalised(self.convolution(x).float())
+        x = self.convolution(x).float()
+        x = instance_normalised(x) if x[0, 0].numel() > 1 else x
         return nnf.leaky_relu(x * self.gain + self.offset, 0.1)
 
 
