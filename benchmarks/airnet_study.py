@@ -60,6 +60,7 @@ def _options() -> argparse.Namespace:
     hard.add_argument("--weights", type=Path, help="of the learned start (default: a network that has learned nothing)")
     hard.add_argument("--count", type=int, default=20)
     scoring = commands.add_parser("score")
+    scoring.add_argument("--experiments", nargs="*", choices=tuple(EXPERIMENTS), default=list(EXPERIMENTS))
     scoring.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2], help="others keep the rows they have")
     scoring.add_argument("--overlay", default="4", choices=tuple(EXPERIMENTS), help="whose answers to draw")
     harder = commands.add_parser("train-hard")
@@ -102,7 +103,7 @@ def _train_hard(options: argparse.Namespace, data: learned_affine_data.Data) -> 
 def _score(options: argparse.Namespace, data: learned_affine_data.Data) -> None:
     """Score the trainings of some folds, beside what was scored before, and draw."""
     bench, rows = learned_affine_scores.bench_of(data), []
-    for row in learned_affine_scores.rows_of(bench, list(EXPERIMENTS), options.folds, options.work):
+    for row in learned_affine_scores.rows_of(bench, options.experiments, options.folds, options.work):
         rows.append(row)
         print(row, flush=True)
     earlier = json.loads(RESULTS.read_text()).get("rows", []) if RESULTS.exists() else []
