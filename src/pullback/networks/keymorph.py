@@ -10,11 +10,11 @@ points are all that must be learned, and they are learned from every image alone
 says where its points must be (term ``keypoints``).
 
 What differs, and why: the detector is a small U-Net with heatmaps on a lattice of a quarter of the size (the paper's
-backbone goes down to a few voxels and keeps no fine level), so that one look at an image of 64^3 takes some 6 ms of one processor;
-heatmaps are a softmax over the lattice (the paper's ReLU and division leave a point undefined where nothing fires); a
-ridge draws the fit to the identity where points say nothing; after the first answer the moving image is looked at
-again as it lies then (option `num_passes`), which halves the error for twice the time. In training there is one pass.
-The rigid and the spline fits of the paper are those of :mod:`pullback.landmarks`.
+backbone goes down to a few voxels and keeps no fine level), so that one look at an image of 64^3 takes some 6 ms of one
+processor; heatmaps are a softmax over the lattice (the paper's ReLU and division leave a point undefined where nothing
+fires); a ridge draws the fit to the identity where points say nothing; after the first answer the moving image is
+looked at again as it lies then (option `num_passes`). In training there is one pass. The rigid and the spline fits of
+the paper are those of :mod:`pullback.landmarks`.
 """
 
 import torch
