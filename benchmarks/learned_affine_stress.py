@@ -5,6 +5,8 @@ to the template. A start is recovered if the map differs by less than 2 voxels (
 brain from the conventional map of the scan as it is, after which the same was done to the world.
 """
 
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,30 +54,35 @@ def load_hard(data: Data, folder: Path) -> Data:
     return replace(data, images=images, matrices=matrices, registered=images, folds=folds)
 
 
-def stress(data: Data, network: AbstractNetwork, card: Card, *, count: int, name: str) -> list[dict[str, Any]]:
+def stress(data: Data, network: AbstractNetwork, card: Card, *, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
     """One row per start: mm of each method, and what became of the learned start."""
     fixed = template()
     points = fixed.grid.to_world(torch.nonzero(fixed.tensor[0] > 0).double())[::997]
     names = sorted({data.scans[int(n)] for n in data.where(TEST)})
-    rows = []
-    for seed in range(count):
+    for seed in seeds:
         moving = names[seed % len(names)]
         start = perturb(scan(moving), np.random.default_rng([9, seed]))
         expected = Affine(start.moved @ _truth(data, moving))
         learned = predict_start(network, card, Pair(fixed, start.image))
         found = {"alone": learned.matrix, "refined": _refined(fixed, start.image, learned)}
+        begun = time.perf_counter()
         result = register(Pair(fixed, start.image), Plan(first=learned, deformable=None))
+        seconds = time.perf_counter() - begun
         found["with fallback"] = result.linear.matrix
-        row = {"weights": name, "seed": seed, "scan": moving, "degrees": round(start.facts["degrees"], 1)}
+        row = {"seed": seed, "scan": moving, "degrees": round(start.facts["degrees"], 1)}
+        row["kept"] = round(start.facts["kept"], 2)
         for method, matrix in found.items():
             gap = Affine(matrix)(points) - expected(points)
             row[f"{method} mm"] = round(float(torch.linalg.vector_norm(gap, dim=1).mean()), 2)
-        rows.append(row | {"why": result.initialisation.why, "verdict": result.verdict.value})
-        print(rows[-1], flush=True)
-    for method in METHOD_NAMES:
-        recovered = sum(row[f"{method} mm"] < RECOVERED_MM for row in rows)
-        print(f"{method}: {recovered} of {count} recovered", flush=True)
-    return rows
+        said = {"why": result.initialisation.why, "verdict": result.verdict.value, "seconds": round(seconds, 1)}
+        yield row | said
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """How many of the starts each method recovers, and what the verdict says of those that none does."""
+    counts = {m: sum(row[f"{m} mm"] < RECOVERED_MM for row in rows) for m in METHOD_NAMES}
+    lost = [row["verdict"] for row in rows if row[f"{METHOD_NAMES[-1]} mm"] >= RECOVERED_MM]
+    return ", ".join(f"{method} {count}" for method, count in counts.items()) + f" of {len(rows)}; lost: {lost}"
 
 
 def _truth(data: Data, name: str) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Threads of every library in the process that runs, for the benchmarks that measure in their own process."""
 
+import os
+
 import numba
 import SimpleITK
 import torch
@@ -11,6 +13,7 @@ def use_threads(count: int) -> None:
     Raises:
         SystemExit: If Numba was started with fewer.
     """
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(count)  # for the ITK that antspyx and elastix bring along
     torch.set_num_threads(count)
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
     try:
