@@ -41,8 +41,11 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "4-matches": ("4", ()),
     "4-c2fvit": ("4", ()),
     "keypoints": ("keypoints", ()),
-    "keypoints-long": ("keypoints", ()),
-    HARD: ("keypoints", ("network.settings.start_channels=16",)),
+    "keypoints-long": ("keypoints", ("network.settings.start_channels=16",)),
+    HARD: (
+        "keypoints",
+        ("network.settings.start_channels=16", "network.settings.early_fit=rigid", "network.settings.num_passes=3"),
+    ),
     **{f"{number}-{epochs}": (number, ()) for number in "12345" for epochs in (500, 800)},
 }
 """The number of the recipe of each, and what is changed in it; a name of `NETWORKS` in it takes that network."""
@@ -181,15 +184,45 @@ class Bank:
 
 
 def moved_further(given: dict[str, Tensor], further: RandomAffine, seed: int) -> dict[str, Tensor]:
-    """`moving` and `true_matrix` of a batch, most of whose images are moved once more by a random map that is known."""
+    """`moving` and `true_matrix` of a batch: most of the images moved by a random map, half of them mirrored before.
+
+    Hard starts are not mirrored: turned by any angle, left and right are hard enough to tell.
+    """
     generator = torch.Generator().manual_seed(seed)
-    again = Augmentation(again=further).seen_again(given["moving"], generator)
-    is_moved = torch.rand(len(given["moving"]), generator=generator) < SHARE_MOVED
-    matrix = torch.linalg.inv(again["again_matrix"].double()) @ given["true_matrix"].double()
+    batch = len(given["moving"])
+    moving, matrix = given["moving"], given["true_matrix"].double()
+    if further is SPREAD:
+        moving, matrix = _mirrored(moving, matrix, torch.rand(batch, generator=generator))
+    again = Augmentation(again=further).seen_again(moving, generator)
+    is_moved = torch.rand(batch, generator=generator) < SHARE_MOVED
+    moved = torch.linalg.inv(again["again_matrix"].double()) @ matrix
     return {
-        "moving": torch.where(is_moved[:, None, None, None, None], again["moving_again"], given["moving"]),
-        "true_matrix": torch.where(is_moved[:, None, None], matrix, given["true_matrix"].double()),
+        "moving": torch.where(is_moved[:, None, None, None, None], again["moving_again"], moving),
+        "true_matrix": torch.where(is_moved[:, None, None], moved, matrix),
     }
+
+
+def _mirrored(moving: Tensor, matrix: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Images of which half are mirrored, left to right, and their maps: the template is its own mirror image.
+
+    Args:
+        moving: ``(B, 1, N, N, N)``.
+        matrix: ``(B, 4, 4)``: true voxel matrices.
+        drawn: ``(B,)``: numbers from 0 to 1, of which those below one half say mirror.
+    """
+    last = moving.shape[-1] - 1
+    images, matrices = list(moving), list(matrix)
+    for n in (drawn < 0.5).nonzero().flatten().tolist():
+        axis = int(matrix[n, :3, 0].abs().argmax())  # of the image, nearest to the template's left and right
+        images[n] = images[n].flip(1 + axis)
+        matrices[n] = _mirror(axis, last) @ matrices[n] @ _mirror(0, last)
+    return torch.stack(images), torch.stack(matrices)
+
+
+def _mirror(axis: int, last: int) -> Tensor:
+    mirror = torch.eye(4, dtype=torch.float64)
+    mirror[axis, axis], mirror[axis, 3] = -1, last
+    return mirror
 
 
 def _answer(network: AbstractNetwork, fixed: Tensor, moving: Tensor) -> State:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from examples import noise
-from pullback import networks
+from pullback import functional, networks
 from pullback.networks import affine, anchors
 from pullback.training.augmentation import RandomAffine, about_voxel_0, carry_away
 from pullback.training.state import TrainingState
@@ -93,3 +93,33 @@ def test_it_learns_random_maps_of_one_image():
         once = network(fixed, moving)["matrix"]
     assert not torch.equal(once, twice)
     assert (twice - true).square().sum() < 1.5 * (once - true).square().sum()
+
+
+@pytest.mark.parametrize("num_dims", [2, 3])
+def test_a_rigid_fit_turns_points_that_lie_flat(num_dims):
+    turn = affine.rotations(torch.tensor([[2.0]] if num_dims == 2 else [[2.0, -1.0, 0.5]]), num_dims)
+    shift = torch.arange(1.0, num_dims + 1)
+    points = 10 * torch.cat([torch.eye(num_dims), -torch.eye(num_dims)])[None]
+    flat = points.clone()
+    flat[..., 0] *= 0.01  # one axis unknown
+    for matches in (points, flat):
+        matrix = affine.fit_rigid(points, matches @ turn.mT + shift)
+        torch.testing.assert_close(torch.linalg.det(matrix[0]), torch.tensor(1.0))
+        torch.testing.assert_close(matrix[:, :-1, :-1], turn, atol=1e-4, rtol=0)
+    torch.testing.assert_close(affine.fit_rigid(points, points @ turn.mT + shift)[0, :-1, -1], shift, atol=1e-3, rtol=0)
+
+
+def test_passes_before_the_last_may_be_rigid():
+    torch.manual_seed(0)
+    network = networks.build("keymorph", num_dims=2, num_passes=2, early_fit="rigid", head_std=5.0).eval()
+    fixed, moving = noise(1, 1, 32, 32, seed=0), noise(1, 1, 32, 32, seed=1)
+    with torch.no_grad():
+        ours = network.points_of(fixed)
+        first = affine.fit_rigid(ours, network.points_of(moving))
+        again = network.points_of(functional.warp_by_matrix(moving, first))
+        expected = first @ networks.keymorph._fit(ours, again)
+        torch.testing.assert_close(network(fixed, moving)["matrix"], expected, atol=1e-4, rtol=1e-4)
+        network.early_fit = "affine"
+        assert (network(fixed, moving)["matrix"] - expected).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="early_fit"):
+        networks.build("keymorph", early_fit="rigit")

@@ -136,3 +136,20 @@ def fit(points: Tensor, offsets: Tensor, weights: Tensor, *, ridge: float) -> Te
     spread = (weighted[:, :, None] * away[:, None]).sum(-1) + check_positive("ridge", ridge) * eye
     joint = (weighted[:, :, None] * (offsets - shift[:, :, None])[:, None]).sum(-1)
     return matrix_about(torch.linalg.solve(spread, joint).mT + eye, shift, centre)
+
+
+def fit_rigid(points: Tensor, matches: Tensor) -> Tensor:
+    """The turn and shift ``(B, D + 1, D + 1)`` that bring points ``(B, N, D)`` nearest to their matches, in voxels.
+
+    A turn, never a mirror image: matches that lie in a plane, such as those of a network that cannot tell left from
+    right, still say which.
+
+    Reference:
+        Kabsch, Acta Crystallographica A 1976, doi:10.1107/S0567739476001873.
+    """
+    centre, other = points.mean(dim=1, keepdim=True), matches.mean(dim=1, keepdim=True)
+    u, _, vt = torch.linalg.svd(((points - centre).mT @ (matches - other)).double())
+    signs = torch.ones_like(u[:, 0])
+    signs[:, -1] = torch.linalg.det(u @ vt).sign()
+    turn = ((u * signs[:, None]) @ vt).mT.to(points)
+    return matrix_about(turn, (other - centre)[:, 0], centre[:, 0])

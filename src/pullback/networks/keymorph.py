@@ -13,8 +13,10 @@ What differs, and why: the detector is a small U-Net with heatmaps on a lattice 
 backbone goes down to a few voxels and keeps no fine level), so that one look at an image of 64^3 takes some 6 ms of one
 processor; heatmaps are a softmax over the lattice (the paper's ReLU and division leave a point undefined where nothing
 fires); a ridge draws the fit to the identity where points say nothing; after the first answer the moving image is
-looked at again as it lies then (option `num_passes`). In training there is one pass. The rigid and the spline fits of
-the paper are those of :mod:`pullback.landmarks`.
+looked at again as it lies then (option `num_passes`). In training there is one pass. A network that has learned all
+turns of a brain takes both its halves for one another and gives points near the plane between them: the turn is there,
+an affine map flattens the brain. For such networks all passes but the last fit a rigid map (option `early_fit`), after
+which the brain is upright and the last pass sees its size. The paper's splines are those of :mod:`pullback.landmarks`.
 """
 
 import torch
@@ -22,7 +24,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from pullback import functional
-from pullback.checks import check_at_least, check_positive
+from pullback.checks import check_at_least, check_choice, check_positive
 from pullback.networks import affine
 from pullback.networks.blocks import CONVOLUTION, head, instance_normalised
 from pullback.networks.contract import AbstractNetwork, State
@@ -31,6 +33,7 @@ from pullback.networks.registry import family
 CELL_VOXELS = 4
 """The distance of two numbers of a heatmap."""
 RIDGE_VOXELS = 0.1
+FITS = ("affine", "rigid")
 ANCHOR_RADIUS = 0.27
 """Of the ball or disc of :func:`anchors`, as a share of each size of the lattice."""
 
@@ -117,6 +120,7 @@ class KeyMorph(AbstractNetwork):
         start_channels: int,
         num_keypoints: int,
         num_passes: int,
+        early_fit: str,
         head_std: float,
     ) -> None:
         super().__init__(num_dims=num_dims, num_channels=num_channels, multiple=16)
@@ -124,6 +128,7 @@ class KeyMorph(AbstractNetwork):
         check_at_least("num_keypoints", num_keypoints, num_dims + 1)
         self.detector = Detector(num_dims, num_channels, c, num_keypoints, head_std)
         self.num_passes = check_at_least("num_passes", num_passes, 1)
+        self.early_fit = check_choice("early_fit", early_fit, FITS)
 
     def state_of(self, fixed: Tensor, moving: Tensor) -> State:
         """`matrix`, its `displacement`, and the points of the first pass."""
@@ -139,10 +144,14 @@ class KeyMorph(AbstractNetwork):
         is_template = len(fixed) > 1 and fixed.stride(0) == 0
         ours = self.points_of(fixed[:1]).expand(len(fixed), -1, -1) if is_template else self.points_of(fixed)
         theirs = self.points_of(moving)
-        matrix = _fit(ours, theirs)
-        for _ in range(0 if self.training else self.num_passes - 1):
-            again = self.points_of(functional.warp_by_matrix(moving.float(), matrix))
-            matrix = affine.product(matrix, _fit(ours, again))
+        num_passes = 1 if self.training else self.num_passes
+        matrix, found = None, theirs
+        for number in range(1, num_passes + 1):
+            if matrix is not None:
+                found = self.points_of(functional.warp_by_matrix(moving.float(), matrix))
+            is_rigid = self.early_fit == "rigid" and number < num_passes
+            missing = affine.fit_rigid(ours, found) if is_rigid else _fit(ours, found)
+            matrix = missing if matrix is None else affine.product(matrix, missing)
         return {"fixed_points": ours, "moving_points": theirs, "matrix": matrix}
 
     def points_of(self, image: Tensor) -> Tensor:
@@ -173,6 +182,7 @@ def keymorph(
     start_channels: int = 8,
     num_keypoints: int = 64,
     num_passes: int = 2,
+    early_fit: str = "affine",
     head_std: float = 1e-5,
 ) -> KeyMorph:
     """KeyMorph: an affine map fitted to points that the network finds in each image.
@@ -183,6 +193,7 @@ def keymorph(
         start_channels: Half of those of the finest features.
         num_keypoints: Points in each image, above `num_dims`.
         num_passes: How often the moving image is looked at, each time as the last answer moved it; in training once.
+        early_fit: What passes before the last fit: ``affine``, or ``rigid`` for networks that have learned any turn.
         head_std: Of the last layer's first weights.
     """
     return KeyMorph(
@@ -191,5 +202,6 @@ def keymorph(
         start_channels=start_channels,
         num_keypoints=num_keypoints,
         num_passes=num_passes,
+        early_fit=early_fit,
         head_std=head_std,
     )
