@@ -138,17 +138,22 @@ def fit(points: Tensor, offsets: Tensor, weights: Tensor, *, ridge: float) -> Te
     return matrix_about(torch.linalg.solve(spread, joint).mT + eye, shift, centre)
 
 
-def fit_rigid(points: Tensor, matches: Tensor) -> Tensor:
+def fit_rigid(points: Tensor, matches: Tensor, *, ridge: float) -> Tensor:
     """The turn and shift ``(B, D + 1, D + 1)`` that bring points ``(B, N, D)`` nearest to their matches, in voxels.
 
     A turn, never a mirror image: matches that lie in a plane, such as those of a network that cannot tell left from
-    right, still say which.
+    right, still say which. Points that say nothing give no turn.
+
+    Args:
+        points, matches: ``(B, N, D)`` in voxels.
+        ridge: In squared voxels, as for :func:`fit`.
 
     Reference:
         Kabsch, Acta Crystallographica A 1976, doi:10.1107/S0567739476001873.
     """
     centre, other = points.mean(dim=1, keepdim=True), matches.mean(dim=1, keepdim=True)
-    u, _, vt = torch.linalg.svd(((points - centre).mT @ (matches - other)).double())
+    joint = ((points - centre).mT @ (matches - other)).double() / points.shape[1]
+    u, _, vt = torch.linalg.svd(joint + check_positive("ridge", ridge) * torch.eye(points.shape[2]).to(joint))
     signs = torch.ones_like(u[:, 0])
     signs[:, -1] = torch.linalg.det(u @ vt).sign()
     turn = ((u * signs[:, None]) @ vt).mT.to(points)

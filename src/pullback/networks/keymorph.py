@@ -150,7 +150,7 @@ class KeyMorph(AbstractNetwork):
             if matrix is not None:
                 found = self.points_of(functional.warp_by_matrix(moving.float(), matrix))
             is_rigid = self.early_fit == "rigid" and number < num_passes
-            missing = affine.fit_rigid(ours, found) if is_rigid else _fit(ours, found)
+            missing = affine.fit_rigid(ours, found, ridge=RIDGE_VOXELS**2) if is_rigid else _fit(ours, found)
             matrix = missing if matrix is None else affine.product(matrix, missing)
         return {"fixed_points": ours, "moving_points": theirs, "matrix": matrix}
 
