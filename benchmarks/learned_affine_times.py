@@ -26,7 +26,8 @@ NETWORKS = {
     "airnet-matches": ("airnet-matches", {}),
     "c2fvit, 32 channels": ("c2fvit", {"start_channels": 32}),
     "c2fvit, 256 channels": ("c2fvit", {}),
-    "keymorph": ("keymorph", {}),
+    "keymorph, 8 channels": ("keymorph", {}),
+    "keymorph, 16 channels": ("keymorph", {"start_channels": 16}),
 }
 Method = Callable[[Image, Image], AbstractTransform | None]
 
