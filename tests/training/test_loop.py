@@ -256,6 +256,22 @@ def test_affine_by_a_known_map_a_template_and_consistency(cache: Cache, tmp_path
     assert load_network(tmp_path / LAST)[1].alignment == "view"
 
 
+def test_keypoints_by_a_known_map(cache: Cache, tmp_path: Path):
+    template = {"of": "template", "template": cache.split.training[0]}
+    recipe = small_cohort.recipe(
+        network={"family": "keymorph", "settings": {"start_channels": 2, "num_keypoints": 6}},
+        pairs={"training": template, "validation": template, "test": template},
+        simulation={"makes": "moving"},
+        augmentation={"flips": [], "own": {}},
+        losses=[{"kind": "keypoints"}, {"kind": "keypoints", "of": "map"}],
+        optimisation={"num_steps": 2},
+    )
+    assert recipe.supervision == "supervised"
+    assert train(recipe, cache, tmp_path, device="cpu").reason == FINISHED
+    assert all(float(row["keypoints_map"]) > 0 for row in rows(tmp_path) if row["keypoints_map"])
+    assert load_network(tmp_path / LAST)[1].family == "keymorph"
+
+
 def test_stages_freeze_and_change_weights(cache: Cache, tmp_path: Path):
     stages = [{"from_step": 0, "frozen": ["unet."]}, {"from_step": 2, "learning_rate": 0.5, "weights": {"dice": 3}}]
     recipe = small_cohort.recipe(stages=stages, optimisation={"num_steps": 2, "warm_up_steps": 0})
