@@ -113,6 +113,18 @@ def test_a_rigid_fit_turns_points_that_lie_flat(num_dims):
     )
 
 
+def test_mixed_precision_does_not_round_the_map():
+    torch.manual_seed(0)
+    network = networks.build("keymorph", num_dims=2, early_fit="rigid", head_std=5.0).eval()
+    points, matches = 20 * noise(1, 9, 2, seed=0), 20 * noise(1, 9, 2, seed=1)
+    exact = affine.fit_rigid(points, matches, ridge=0.01)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(affine.fit_rigid(points, matches, ridge=0.01), exact, atol=1e-5, rtol=1e-5)
+        state = network(noise(1, 1, 32, 32, seed=0), noise(1, 1, 32, 32, seed=1))
+    assert state["displacement"].dtype == torch.float32
+    assert torch.equal(state["displacement"], affine.displacement_of(state["matrix"], (32, 32)))
+
+
 def test_passes_before_the_last_may_be_rigid():
     torch.manual_seed(0)
     network = networks.build("keymorph", num_dims=2, num_passes=2, early_fit="rigid", head_std=5.0).eval()

@@ -152,7 +152,8 @@ def fit_rigid(points: Tensor, matches: Tensor, *, ridge: float) -> Tensor:
         Kabsch, Acta Crystallographica A 1976, doi:10.1107/S0567739476001873.
     """
     centre, other = points.mean(dim=1, keepdim=True), matches.mean(dim=1, keepdim=True)
-    joint = ((points - centre).mT @ (matches - other)).double() / points.shape[1]
+    away = (points - centre).double()  # mixed precision would round a product of single precision
+    joint = away.mT @ (matches - other).double() / points.shape[1]
     u, _, vt = torch.linalg.svd(joint + check_positive("ridge", ridge) * torch.eye(points.shape[2]).to(joint))
     signs = torch.ones_like(u[:, 0])
     signs[:, -1] = torch.linalg.det(u @ vt).sign()
