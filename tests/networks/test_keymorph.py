@@ -102,7 +102,9 @@ def test_a_rigid_fit_turns_points_that_lie_flat(num_dims):
     points = 10 * torch.cat([torch.eye(num_dims), -torch.eye(num_dims)])[None]
     flat = points.clone()
     flat[..., 0] *= 0.01  # one axis unknown
-    for matches in (points, flat):
+    over = points.clone()
+    over[..., 0] *= -0.01  # a little beyond: the best fit would be a mirror image
+    for matches in (points, flat, over):
         matrix = affine.fit_rigid(points, matches @ turn.mT + shift, ridge=1e-6)
         torch.testing.assert_close(torch.linalg.det(matrix[0]), torch.tensor(1.0))
         torch.testing.assert_close(matrix[:, :-1, :-1], turn, atol=1e-4, rtol=0)
