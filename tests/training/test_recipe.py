@@ -137,14 +137,22 @@ def test_merging_replaces_lists_whole():
     assert merge({"a": [1, 2], "b": {"c": 1, "d": 2}}, {"a": [3], "b": {"c": 4}}) == {"a": [3], "b": {"c": 4, "d": 2}}
 
 
-def test_another_family_takes_none_of_the_base_s_settings():
-    base = {"network": {"family": "airnet", "settings": {"dropout": 0.1}}, "seed": 3}
-    assert merge(base, {"network": {"family": "keymorph"}}) == {"network": {"family": "keymorph"}, "seed": 3}
-    same = merge(base, {"network": {"family": "airnet", "settings": {"origin": "corner"}}})
-    assert same["network"]["settings"] == {"dropout": 0.1, "origin": "corner"}
+def test_another_family_takes_none_of_the_base_s_settings(tmp_path: Path):
     recipe = read_recipe(RECIPES / "airnet-keypoints.yaml")
-    assert recipe.network.family == "keymorph"
-    assert recipe.supervision == "supervised"
+    assert (recipe.network.family, recipe.supervision) == ("keymorph", "supervised")
+    assert "parametrisation" not in recipe.network.settings
+    own = tmp_path / "own.yaml"
+    own.write_text(f"base: {RECIPES / 'airnet-2-normalised.yaml'}\nnetwork: {{settings: {{origin: corner}}}}\n")
+    settings = read_recipe(own).network.settings
+    assert (settings["origin"], settings["parametrisation"]) == ("corner", "matrix")
+
+
+def test_a_change_of_the_family_keeps_the_settings_that_relatives_share():
+    path = RECIPES / "hippocampus-transmorph.yaml"
+    changed = read_recipe(path, ["network.family=transmorph-bayes"]).network
+    assert changed.family == "transmorph-bayes"
+    assert changed.settings == read_recipe(path).network.settings
+    assert changed.settings["size"] == "tiny"
 
 
 def test_supervision_is_read_off_the_terms():

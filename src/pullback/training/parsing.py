@@ -57,14 +57,12 @@ def merge(base: Any, over: Any, where: str = "recipe") -> Any:
     """`base` with the values of `over` in place of its own, mapping by mapping.
 
     A list is replaced whole, or at the places that a mapping names by their numbers: ``{1: {"weight": 2}}``; the place
-    after the last adds to it. Another `family` takes none of the `settings` of the base's.
+    after the last adds to it.
 
     Raises:
         ValueError: If a list has no such place.
     """
     if isinstance(base, Mapping) and isinstance(over, Mapping):
-        if over.get("family", base.get("family")) != base.get("family"):
-            base = {key: value for key, value in base.items() if key != "settings"}
         return {**base, **{key: merge(base.get(key), value, f"{where}.{key}") for key, value in over.items()}}
     if isinstance(base, list) and isinstance(over, Mapping):
         merged = list(base)

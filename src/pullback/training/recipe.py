@@ -382,6 +382,9 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
 def read_recipe(path: Path, changes: Sequence[str] = (), over: Sequence[Path] = ()) -> Recipe:
     """Read a recipe; ``base: other.yaml`` in it takes the rest from another file beside it.
 
+    A file that names another family than its base takes none of the settings of the base's network. A change of the
+    family alone (`changes`) keeps them: relatives share them.
+
     Args:
         path: A YAML file.
         over: Files with parts of a recipe that are laid over it in their order, such as ``recipes/budgets/cpu.yaml``.
@@ -418,7 +421,20 @@ def read_values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"'{path}' holds no names with values.")
     base = values.get(BASE_KEY)
     own = {key: value for key, value in values.items() if key != BASE_KEY}
-    return own if base is None else merge(read_values(path.parent / str(base), (*above, path.resolve())), own)
+    if base is None:
+        return own
+    beneath = read_values(path.parent / str(base), (*above, path.resolve()))
+    families = [_network_of(one).get("family") for one in (beneath, own)]
+    if families[1] not in (None, families[0]) and "settings" in _network_of(beneath):
+        rest = {key: value for key, value in beneath["network"].items() if key != "settings"}
+        beneath = beneath | {"network": rest}
+    return merge(beneath, own)
+
+
+def _network_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part about the network, if there is a sound one; what is not is refused later, with its name."""
+    network = values.get("network")
+    return network if isinstance(network, Mapping) else {}
 
 
 def _nested(change: str) -> dict[str, Any]:
