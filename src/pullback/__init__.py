@@ -11,9 +11,12 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Threads of OpenMP that spin while they wait take the cores from the next parallel loop (torch and Numba each keep a
-# pool): on two cores that makes a registration several times slower. It must be said before the pools start.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of OpenMP that spin while they wait take the cores from other processes and from the next parallel loop (torch
+# and Numba each keep a pool), and waking one that sleeps takes longer than many of our loops: so they spin for a moment
+# and then sleep. It must be said before the pools start.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from pullback.version import __version__
 

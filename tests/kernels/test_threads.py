@@ -1,4 +1,4 @@
-"""Results do not depend on the number of threads, to the last bit."""
+"""Results do not depend on the number of threads, to the last bit, and a registration keeps to its own threads."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,14 @@ import numba
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from examples import noise
+from phantoms import head
 from pullback import functional
+from pullback.data import Pair
+from pullback.registration import Plan, register
 
 SHAPE = (70, 9, 11)
 
@@ -86,3 +90,22 @@ def with_threads(num_threads: int, work: Callable[[], list[Tensor]]) -> list[Ten
 def test_one_thread_and_two_give_the_same_bits(work):
     for one, two in zip(with_threads(1, work), with_threads(2, work), strict=True):
         assert torch.equal(one, two)
+
+
+def openblas_threads() -> list[int]:
+    return [library["num_threads"] for library in ThreadpoolController().select(internal_api="openblas").info()]
+
+
+@pytest.mark.skipif(max(openblas_threads(), default=1) < 2, reason="needs an OpenBLAS of two threads")
+def test_openblas_waits_while_a_registration_runs_and_has_its_threads_back_even_after_an_error():
+    before, during = openblas_threads(), []
+
+    def watch(stage: str, share: float, word: str) -> None:
+        during.append(openblas_threads())
+        if stage == "evidence":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        register(Pair(head(), head()), Plan(methods=("none",), deformable=None), on_progress=watch)
+    assert all(set(threads) == {1} for threads in during)
+    assert openblas_threads() == before

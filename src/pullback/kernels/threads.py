@@ -1,7 +1,10 @@
 """How many threads compute."""
 
+from contextlib import AbstractContextManager
+
 import numba
 import torch
+from threadpoolctl import ThreadpoolController
 
 from pullback.checks import check_positive
 
@@ -26,3 +29,12 @@ def use_threads(num_threads: int | None) -> int:
     numba.set_num_threads(num_threads)
     torch.set_num_threads(num_threads)
     return num_threads
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """While this lasts, NumPy's and SciPy's OpenBLAS has one thread; then as many as before.
+
+    Its threads spin for a while after each product, and the compiled kernels want the cores then: on two cores a
+    registration is up to three times slower for it, and the products are of small matrices.
+    """
+    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from pullback.data import Pair
+from pullback.kernels.threads import one_blas_thread
 from pullback.registration.alignment import find_linear_map
 from pullback.registration.choice import Choice
 from pullback.registration.conclusion import Maps, conclude
@@ -44,7 +45,12 @@ def register(pair: Pair, plan: Plan | None = None, *, on_progress: OnProgress | 
     Raises:
         ValueError: If an image is constant, or the plan contradicts itself.
     """
-    work = _prepare(pair, plan or Plan(), on_progress or (lambda stage, share, word: None))
+    with one_blas_thread():
+        return _run(pair, _prepare(pair, plan or Plan(), on_progress or (lambda stage, share, word: None)))
+
+
+def _run(pair: Pair, work: Work) -> RegistrationResult:
+    """Start, linear stage, network and deformable stage, as far as the plan has them, and the verdict."""
     initialisation, choice, matrix = find_linear_map(work)
     linear, deformation = _as_transform(matrix, work.plan, work.fixed.is_flat), None
     if work.plan.network is not None:
