@@ -148,6 +148,8 @@ def test_apply_interpolates_as_asked(here: Path, interpolation: str):
         (["--image", "moving.nii.gz", "--to", "fixed.nii.gz", "--interpolation", "linaer"], "Did you mean 'linear'"),
         (["--image", "moving.nii.gz", "--to", "fixed.nii.gz", "--interpolation", "label"], "whole numbers"),
         (["--image", "flat.nii.gz", "--to", "flat.nii.gz"], "dimensions"),
+        (["--image", "moving.nii.gz", "--to", "fixed.nii.gz", "--lps"], "--lps is for --points"),
+        (["--points", "points.csv", "--interpolation", "linear"], "--interpolation is for --image"),
         (["--image", "nothing.nii.gz", "--to", "fixed.nii.gz"], "does not exist"),
     ],
 )

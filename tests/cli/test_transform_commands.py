@@ -199,6 +199,34 @@ def test_bids(here: Path, capsys):
     assert run(["compose", "affine.mat", "--out", str(name), "--bids", "sub-01_from-a_to-b"]) == 2
 
 
+def test_bids_of_a_format_that_its_file_does_not_tell(here: Path):
+    words = ["--bids", "sub-01_from-A_to-B", "--to", "fsl", "--fixed", "fixed.nii.gz", "--moving", "moving.nii.gz"]
+    assert run(["convert", "affine.mat", str(here), *words]) == 0
+    name = here / "sub-01_from-A_to-B_mode-image_xfm.mat"
+    assert name.is_file()
+    assert "FSL" in json.loads(name.with_suffix(".json").read_text(encoding="utf-8"))["Format"]
+
+
+def test_bids_does_not_replace_a_sidecar_unasked(here: Path, capsys):
+    sidecar = here / "sub-01_from-A_to-B_mode-image_xfm.json"
+    sidecar.write_text("mine")
+    words = ["convert", "affine.mat", str(here), "--bids", "sub-01_from-A_to-B"]
+    assert run(words) == 2
+    assert "--overwrite" in complaint(capsys)
+    assert [path.name for path in here.iterdir()] == [sidecar.name]
+    assert run([*words, "--overwrite"]) == 0
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home_folder(here: Path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(here))
+    (here / "keep.h5").write_text("precious")
+    assert run(["compose", "affine.mat", "--out=~/keep.h5"]) == 2
+    assert "exists already" in complaint(capsys)
+    assert (here / "keep.h5").read_text() == "precious"
+    assert run(["compose", "affine.mat", "--out=~/new.h5"]) == 0
+    assert gap(here / "new.h5", AFFINE) < 1e-9
+
+
 @pytest.mark.parametrize("file", ["affine.mat", "warp.nii.gz", "spline.tfm"])
 def test_info_names_the_format(here: Path, file: str, capsys):
     assert run(["info", file]) == 0

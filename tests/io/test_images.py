@@ -551,6 +551,42 @@ def test_dicom_with_a_missing_slice_is_refused(tmp_path):
         read_image(tmp_path / "ct")
 
 
+@pytest.mark.parametrize("number", ["090", "088", "086"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
+def test_dicom_with_a_slice_cut_short_is_refused(tmp_path, number: str, share: float):
+    write_series(tmp_path / "ct", slices(5))
+    path = tmp_path / "ct" / f"{number}.dcm"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=f"truncated or corrupt, '{number}.dcm'"):
+        read_image(tmp_path / "ct")
+
+
+def test_dicom_beside_other_files_is_read(tmp_path):
+    write_series(tmp_path / "ct", slices(5))
+    (tmp_path / "ct" / "notes.txt").write_text("a note")
+    (tmp_path / "ct" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"1.2.840.10008.1.3.10" + b"\0" * 2000)
+    assert read_image(tmp_path / "ct").grid.shape == (5, 6, 5)
+
+
+def test_dicom_of_which_only_the_reader_knows_positions_is_checked_too(tmp_path):
+    folder = tmp_path / "mr"
+    folder.mkdir()
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n in (0, 1, 2, 4, 5):
+        image = SimpleITK.GetImageFromArray(slices(1))
+        image.SetOrigin((0.0, 0.0, 3.0 * n))
+        tags = {"0008|0060": "MR", "0020|000e": "1.2.3.4", "0020|000d": "1.2.9", "0008|0018": f"1.2.3.4.{n}"}
+        tags |= {"0008|0016": "1.2.840.10008.5.1.4.1.1.4.1", "0020|0013": str(n)}  # enhanced MR
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{n}.dcm"))
+        writer.Execute(image)
+    with pytest.raises(ValueError, match="uneven distances"):
+        read_image(folder)
+
+
 def test_dicom_of_a_tilted_gantry_is_sheared_not_straightened(tmp_path):
     write_series(tmp_path / "ct", slices(), step=(0.0, 1.0, 2.5))
     image = read_image(tmp_path / "ct")

@@ -1,5 +1,7 @@
 """Points: exact round trips, LPS, odd headers, and errors that name the line."""
 
+import os
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -116,6 +118,25 @@ def test_other_errors(tmp_path):
         read_points(tmp_path / "b.csv")
     with pytest.raises(FileNotFoundError, match="create it first"):
         write_points(tmp_path / "nowhere" / "a.csv", random_points(3))
+
+
+def test_writing_takes_the_place_of_files_only(tmp_path):
+    points, pipe, link = random_points(3), tmp_path / "pipe.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(FileExistsError, match="device or a pipe"):
+        write_points(pipe, points)
+    assert pipe.is_fifo()
+    (tmp_path / "real.csv").write_text("old")
+    link.symlink_to("real.csv")
+    write_points(link, points)
+    assert link.is_symlink()
+    assert torch.equal(read_points(tmp_path / "real.csv").coordinates, points.coordinates)
+
+
+@pytest.mark.parametrize("name", ["a.fcsv", "a.mrk.json", "a.nii.gz", "a"])
+def test_points_are_csv(tmp_path, name: str):
+    with pytest.raises(ValueError, match="written as CSV"):
+        write_points(tmp_path / name, random_points(3))
 
 
 def test_failure_leaves_nothing(tmp_path):

@@ -76,6 +76,43 @@ def test_voxels_that_are_not_numbers_are_left_out(tmp_path):
     assert "216 voxels hold NaN" in " ".join(found.pair.moving.header["notes"])
 
 
+def test_voxels_that_are_not_numbers_are_left_out_of_an_image_made_by_hand():
+    fixed, (moving, truth) = phantoms.head(), phantoms.plain_scan()
+    broken = moving.tensor.clone()
+    broken[0, 20:26, 20:26, 20:26] = torch.inf
+    found = phantoms.register(fixed, Image(broken, moving.grid), model="affine", initial="header")
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).mean() < VOXEL_MM / 2
+
+
+def test_a_box_of_one_value_is_registered():
+    box = torch.zeros(1, 24, 24, 24)
+    box[:, 6:14, 8:20, 5:12] = 3
+    moving, grid = box.roll(2, dims=3), Grid.from_spacing((24, 24, 24))
+    found = phantoms.register(Image(box, grid), Image(moving, grid), model="rigid", initial="header")
+    assert torch.allclose(
+        found.fixed_to_moving([[10.0, 14.0, 8.0]]), torch.tensor([[10.0, 14.0, 10.0]]).double(), atol=0.2
+    )
+
+
+def test_a_small_range_far_from_zero_is_registered():
+    fixed, (moving, truth) = phantoms.head(), phantoms.plain_scan()
+    far = [phantoms.with_values(image, image.tensor + 1e7) for image in (fixed, moving)]
+    found = phantoms.register(*far, model="affine", initial="header")
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).mean() < VOXEL_MM
+
+
+def test_a_mask_of_one_voxel_or_of_none_that_is_a_number_says_so():
+    fixed, moving = phantoms.head(), phantoms.plain_scan()[0]
+    mask = torch.zeros(1, *fixed.grid.shape, dtype=torch.uint8)
+    mask[0, 5, 5, 5] = 1
+    with pytest.raises(ValueError, match="within its mask, is constant"):
+        phantoms.register(fixed, moving, fixed_mask=LabelMap(mask, fixed.grid))
+    broken = fixed.tensor.clone()
+    broken[0, 5, 5, 5] = torch.nan
+    with pytest.raises(ValueError, match="within its mask, holds no finite number"):
+        phantoms.register(Image(broken, fixed.grid), moving, fixed_mask=LabelMap(mask, fixed.grid))
+
+
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_a_constant_image_is_refused(side: int, value: float):

@@ -41,6 +41,10 @@ def command(
         raise ValueError("Give either --image (with --to) or --points.")
     if image is not None and to is None:
         raise ValueError("--image needs --to: the image whose grid the result takes.")
+    if points is not None and interpolation is not None:
+        raise ValueError("--interpolation is for --image; points are just moved.")
+    if image is not None and lps:
+        raise ValueError("--lps is for --points; images say themselves where they are.")
     refuse_to_replace(out, overwrite)
     ends = (image, to) if inverse else (to, image)
     fixed, moving = ends[0] if fixed is None else fixed, ends[1] if moving is None else moving

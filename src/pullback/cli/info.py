@@ -39,14 +39,19 @@ def describe(
         name = form if form is not None else found[0].name
         return [f"format: {name}", *describe_transform(load(path, fixed=fixed, moving=moving, form=form))]
     try:
-        return [*describe_image(read_image(path)), *_could_be(path)]
+        lines = [*describe_image(read_image(path)), *_could_be(path)]
     except ValueError as image_error:
-        if suffix_of(path) in READABLE and not possibly(path):
+        if path.is_dir() or (suffix_of(path) in READABLE and not possibly(path)):
             raise
         try:
             return describe_transform(load(path, fixed=fixed, moving=moving))
         except ValueError as error:
             raise error from image_error
+    if fixed is not None or moving is not None:
+        raise ValueError(
+            f"--fixed and --moving are for transforms, but '{path}' is an image; --from would say otherwise."
+        )
+    return lines
 
 
 def _could_be(path: Path) -> list[str]:

@@ -14,10 +14,12 @@ def read_label_names(path: Path) -> dict[int, str]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing or a label is no whole number.
+        ValueError: If it is no text, a column is missing or a label is no whole number.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = file.read().splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not a text file: {error}.") from error
     rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
     try:
         return {int(row["label"]): row["name"] for row in rows}

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a re
 verdict, 4 pairs of a table that could not be scored, 130 interrupted. Each error is one line on standard error.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -87,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; every error becomes one line."""
     try:
         command = typer.main.get_command(app)
-        words = spread_initial(list(arguments)) or ["--help"]
+        words = spread_initial([_at_home(word) for word in arguments]) or ["--help"]
         status = command.main(words, prog_name="pullback", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -104,6 +105,12 @@ def run(arguments: Sequence[str]) -> int:
     if status == INTERRUPTED:
         return _complain("interrupted; nothing half-written stays behind", INTERRUPTED)
     return status if isinstance(status, int) else DONE
+
+
+def _at_home(word: str) -> str:
+    """``--out=~/file`` as ``--out ~/file`` arrives: the shell leaves a tilde within a word to the program."""
+    option, _, value = word.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if option.startswith("--") and value.startswith("~") else word
 
 
 def _complain(message: str, status: int) -> int:

@@ -37,7 +37,7 @@ def command(
     ] = None,
     similarity: Annotated[str, typer.Option(help=", ".join(SIMILARITIES))] = "auto",
     preset: Annotated[str, typer.Option(help=", ".join(PRESETS))] = "brain",
-    smoothness: Annotated[float, typer.Option(help="Factor of the widths of smoothing.")] = 1.0,
+    smoothness: Annotated[float, typer.Option(help="Factor of the widths of smoothing, 0 to 10.")] = 1.0,
     fixed_mask: Annotated[Path | None, typer.Option(help=MASK)] = None,
     moving_mask: Annotated[Path | None, typer.Option(help=MASK)] = None,
     fixed_labels: Annotated[Path | None, typer.Option(help="Labels to score, not to steer by.")] = None,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pullback.io import read_image
-from pullback.io.bids import bids_path, write_sidecar
+from pullback.io.bids import bids_path, sidecar_path, write_sidecar
 from pullback.io.formats import AbstractFormat, Written, in_words
 from pullback.io.registry import certainly, format_for, format_named, kinds, known, recognise
 from pullback.io.transforms import read_transform, write_transform
@@ -57,6 +57,7 @@ class FileOptions:
             if out.exists() and not out.is_dir():
                 raise NotADirectoryError(f"'{out}' is a file, but with --bids the folder for the files is needed.")
             out = bids_path(out, self.bids, format_named("itk" if self.to is None else self.to).suffixes[0])
+            refuse_to_replace(sidecar_path(out), self.overwrite)
         refuse_to_replace(out, self.overwrite)
         return out
 
@@ -88,7 +89,8 @@ class FileOptions:
         """With ``--bids``, write the JSON file beside a transform that was just written."""
         if self.bids is None:
             return
-        title, source = recognise(path).title, " ".join(map(str, sources))
+        form = recognise(path) if self.to is None else format_named(self.to)
+        title, source = form.title, " ".join(map(str, sources))
         sidecar = write_sidecar(path, format_title=title, fixed=fixed, moving=moving, source=source)
         print(f"written: {sidecar}")
 

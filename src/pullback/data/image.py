@@ -61,6 +61,7 @@ class Image(AbstractVoxels):
     """Intensities, float32 or float64, interpolated when resampled."""
 
     def __post_init__(self) -> None:
+        _check_tensor(self.tensor)
         if not self.tensor.is_floating_point():
             object.__setattr__(self, "tensor", self.tensor.to(torch.float32))
         super().__post_init__()
@@ -75,6 +76,7 @@ class LabelMap(AbstractVoxels):
     """
 
     def __post_init__(self) -> None:
+        _check_tensor(self.tensor)
         if self.tensor.is_floating_point():
             rounded = self.tensor.round()
             if not torch.equal(rounded, self.tensor):
@@ -88,3 +90,10 @@ class LabelMap(AbstractVoxels):
     def labels(self) -> list[int]:
         """The labels present, without the background, sorted."""
         return [int(label) for label in torch.unique(self.tensor) if label != 0]
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"`tensor` is a {type(tensor).__name__}, but a torch tensor is needed: torch.as_tensor(...)[None]."
+        )

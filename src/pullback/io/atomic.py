@@ -34,9 +34,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The temporary path has the same suffix, since most writers choose the format by it.
 
     Args:
-        path: The file to write. An existing file is replaced in one step.
+        path: The file to write. An existing file is replaced in one step; of a link, the file that it leads to.
 
     Raises:
+        FileExistsError: If `path` is a device or a pipe, which no file may take the place of.
         FileNotFoundError: If the parent folder does not exist.
         IsADirectoryError: If `path` is a folder.
         OSError: If the disk is full.
@@ -49,7 +50,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    path = path.resolve() if path.is_symlink() else path
     _check_target(path)
     suffix = path.name[len(stem_of(path)) :]
     temporary = path.with_name(f".pullback-{uuid.uuid4().hex[:12]}{suffix}")
@@ -68,6 +70,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _check_target(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder, but the path of a file to write is needed.")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"'{path}' is a device or a pipe, but the path of a file to write is needed.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
     if not os.access(path.parent, os.W_OK):

@@ -56,6 +56,16 @@ def inverse_entities(entities: str) -> str:
     return f"{found['subject']}{found['session'] or ''}_from-{found['fixed']}_to-{found['moving']}"
 
 
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside a transform.
+
+    Example:
+        >>> sidecar_path(Path("sub-01_from-T1w_to-MNI152_mode-image_xfm.nii.gz")).name
+        'sub-01_from-T1w_to-MNI152_mode-image_xfm.json'
+    """
+    return path.with_name(path.name[: -len(suffix_of(path))] + ".json")
+
+
 def write_sidecar(path: Path, *, format_title: str, fixed: Path | None, moving: Path | None, source: str) -> Path:
     """Write the JSON file beside a transform that says what it is.
 
@@ -77,6 +87,6 @@ def write_sidecar(path: Path, *, format_title: str, fixed: Path | None, moving: 
         "SpatialReference": None if fixed is None else str(fixed),
         "MovingImage": None if moving is None else str(moving),
     }
-    sidecar = path.with_name(path.name[: -len(suffix_of(path))] + ".json")
+    sidecar = sidecar_path(path)
     write_json(sidecar, {key: value for key, value in content.items() if value is not None})
     return sidecar

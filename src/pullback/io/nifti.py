@@ -6,6 +6,7 @@ one-voxel axis stays 3-D. ``(X, Y, Z, 1, C)`` and RGB values are channels. A tim
 
 import contextlib
 import gzip
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from pullback.io.atomic import replacing, suffix_of
 from pullback.io.nifti_geometry import check_pixdim, geometry_of, header_for, set_shape
 from pullback.io.values import NARROW_TYPES, Raw
 from pullback.space import Grid
+
+logging.getLogger("nibabel").addHandler(logging.NullHandler())
+"""While nibabel's own output is off (`damaged`), Python's last resort would print what it logs."""
 
 READABLE = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 WRITABLE = (".nii", ".nii.gz")

@@ -7,12 +7,14 @@ import torch
 
 from pullback.data import Points
 from pullback.io import slicer_points
-from pullback.io.atomic import replacing
+from pullback.io.atomic import replacing, suffix_of
 from pullback.io.itk import swap_lps
 from pullback.space import Grid
 
 NAME_COLUMNS = ("name", "label")
 DELIMITERS = (",", ";", "\t")
+WRITABLE = (".csv", ".txt")
+"""Suffixes of points that we write."""
 
 
 def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Points:
@@ -42,7 +44,7 @@ def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Po
         >>> read_points(path, lps=True).coordinates
         tensor([[-1., -2.,  3.]], dtype=torch.float64)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if num_dims not in (2, 3):
         raise ValueError(f"`num_dims` is {num_dims}, but 2 or 3 is needed.")
     if not path.exists():
@@ -81,7 +83,7 @@ def read_keypoints(path: str | Path, grid: Grid) -> Points:
         FileNotFoundError: If there is no such file.
         ValueError: With the line, if a row does not hold one finite number per axis, or if there is no point.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"'{path}' does not exist.")
     rows = []
@@ -100,14 +102,17 @@ def write_points(path: str | Path, points: Points, *, lps: bool = False) -> None
     """Write points so that reading them gives the same numbers to the last bit.
 
     Args:
-        path: The CSV file to write, whole or not at all.
+        path: The CSV file to write, whole or not at all: ``.csv`` or ``.txt``.
         points: RAS+ mm.
         lps: Write LPS mm, for ITK and ANTs.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
+        ValueError: If the suffix is that of another kind of file.
         OSError: If the place cannot be written to or the disk is full.
     """
+    if suffix_of(Path(path)) not in WRITABLE:
+        raise ValueError(f"'{path}' is no name for points: they are written as CSV, to {' or '.join(WRITABLE)}.")
     coordinates = points.coordinates.detach().cpu()
     rows = (swap_lps(coordinates) if lps else coordinates).tolist()
     header = ["x", "y", "z"][: coordinates.shape[1]]

@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from pullback.checks import check_at_least
 from pullback.landmarks.closed_form import is_degenerate, matrices_of, num_needed
 from pullback.space import apply_matrix
 
@@ -63,7 +64,7 @@ def agreeing(
 
 def _search(fixed: Tensor, moving: Tensor, kind: str, tolerance_mm: float | None, seed: int) -> Tensor:
     """The best matrix of all sets drawn."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(int(check_at_least("seed", seed, 0)))
     size, best, least, drawn, needed = num_needed(kind, fixed.shape[1]), None, math.inf, 0, float(MOST_SETS)
     while drawn < min(needed, MOST_SETS):
         index = torch.from_numpy(generator.random((SETS_AT_A_TIME, len(fixed))).argpartition(size - 1)[:, :size])

@@ -145,7 +145,7 @@ def register(
             not look right, it competes with those of `initial`. The result says which was used, and why.
         similarity: ``mse``, ``ncc``, ``lncc``, ``mi``, ``mind``, or ``auto``: by the relation of the intensities.
         preset: ``brain`` (default), ``fast`` (stops at half resolution) or ``fine`` (more steps at full resolution).
-        smoothness: Factor of the widths of smoothing of the deformation; larger is smoother.
+        smoothness: Factor of the widths of smoothing of the deformation, from 0 to 10; larger is smoother.
         fixed_mask, moving_mask: Voxels to compare, on the grid of their image.
         fixed_labels, moving_labels: Label maps, to be scored before and after; they do not steer.
         fixed_points, moving_points: Corresponding landmarks in world mm (csv or :class:`pullback.Points`), scored too.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullback.data import Image
 from pullback.io import write_image, write_transform
-from pullback.io.bids import bids_path, inverse_entities, write_sidecar
+from pullback.io.bids import bids_path, inverse_entities, sidecar_path, write_sidecar
 from pullback.io.json_text import write_json
 from pullback.io.registry import recognise
 from pullback.io.verify import read_back_mm
@@ -42,8 +42,8 @@ def check_directory(directory: str | Path, *, overwrite: bool, bids: str | None 
         FileNotFoundError: If its parent does not exist.
         ValueError: If `bids` is not of the form that BIDS names have.
     """
-    directory = Path(directory)
-    names = dict.fromkeys((*FILES, *transform_files(bids).values()))
+    directory = Path(directory).expanduser()
+    names = dict.fromkeys((*FILES, *transform_files(bids).values(), *_sidecars(bids)))
     if directory.exists() and not directory.is_dir():
         raise FileExistsError(f"'{directory}' is a file, but a directory for the results is needed.")
     there = [name for name in names if (directory / name).exists()]
@@ -64,6 +64,11 @@ def transform_files(bids: str | None) -> dict[str, str]:
         return {"fixed_to_moving": FIXED_TO_MOVING, "moving_to_fixed": MOVING_TO_FIXED}
     ways = {"fixed_to_moving": bids, "moving_to_fixed": inverse_entities(bids)}
     return {way: bids_path(Path(), entities, ".h5").name for way, entities in ways.items()}
+
+
+def _sidecars(bids: str | None) -> list[str]:
+    """What the JSON files beside the transforms are called; without `bids` there are none."""
+    return [] if bids is None else [sidecar_path(Path(name)).name for name in transform_files(bids).values()]
 
 
 def save(

@@ -27,6 +27,9 @@ PRESETS: dict[str, tuple[Level, ...]] = {
 }
 """Steps at each level: ``brain`` is the default, ``fast`` stops at half resolution, ``fine`` takes its time."""
 
+LARGEST_SMOOTHNESS = 10
+"""Wider filters than ten times the usual leave no deformation, and take long."""
+
 Start = str | Path | AbstractTransform
 WEIGHTS = ".safetensors"
 """Suffix of the weights of a network, which may stand where a start does."""
@@ -55,8 +58,10 @@ def plan_from_words(
     check_choice("model", model, MODELS)
     check_choice("similarity", similarity, SIMILARITIES)
     check_choice("preset", preset, tuple(PRESETS))
-    if not np.isfinite(smoothness) or smoothness < 0:
-        raise ValueError(f"`smoothness` is {smoothness}, but a number of 0 or more is needed (1 is the default).")
+    if not 0 <= smoothness <= LARGEST_SMOOTHNESS:  # NaN too
+        raise ValueError(
+            f"`smoothness` is {smoothness}, but a number from 0 to {LARGEST_SMOOTHNESS} is needed (1 is the default)."
+        )
     _check_weights(channel_weights, num_channels)
     methods, given = _start(initial, fixed, moving)
     from_identity = methods == ("none",) and not given
@@ -83,7 +88,9 @@ def learned_start(
     Raises:
         ValueError: If there are weights of two networks.
     """
-    starts = [initial] if isinstance(initial, str | Path | AbstractTransform) else list(initial or ())
+    starts = (
+        [initial] if isinstance(initial, str | Path | AbstractTransform) else list(() if initial is None else initial)
+    )
     weights = [s for s in starts if isinstance(s, str | Path) and Path(s).suffix == WEIGHTS]
     if not weights:
         return initial, initial_model
@@ -118,7 +125,7 @@ def check_words_for_network(
                 f"`{name}` is given, but these weights want images brought together by '{card.alignment}'; leave it "
                 "out."
             )
-    if initial is not None and initial in ("none", ["none"], ("none",)):
+    if isinstance(initial, str | list | tuple) and initial in ("none", ["none"], ("none",)):
         raise ValueError(f"`initial` is 'none', but these weights want a {card.alignment} registration first.")
 
 
@@ -158,6 +165,12 @@ def _start(
     if initial is None:
         return Plan().methods, ()
     starts = [initial] if isinstance(initial, str | Path | AbstractTransform) else list(initial)
+    for start in starts:
+        if not isinstance(start, str | Path | AbstractTransform):
+            raise TypeError(
+                f"`initial` holds a {type(start).__name__}, but words, paths and transforms are needed; make a matrix "
+                "an Affine."
+            )
     methods = tuple(str(s) for s in starts if isinstance(s, str) and s in INITIALS)
     given = tuple(_candidate(s, fixed, moving) for s in starts if not (isinstance(s, str) and s in INITIALS))
     if "none" in methods and len(starts) > 1:

@@ -106,9 +106,9 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
         channels: Which channels to take (default: all).
 
     Raises:
-        ValueError: If a channel of the image does not vary.
+        ValueError: If a channel of the image does not vary, or has no number, where it counts.
     """
-    image = _on_right_angles(image)
+    image = _on_right_angles(_with_numbers_only(image))
     reorientation = closest_to_ras(image.grid)
     is_flat = image.grid.num_dims == 2
     grid = lift_grid(reorientation.apply_to_grid(image.grid))
@@ -122,11 +122,22 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
     valid = np.ones(grid.shape, dtype=bool) if weights is None else weights[0, 0].numpy() > 0
     foreground, normalised, has_background = np.zeros(grid.shape, dtype=bool), [], mask is None
     for channel in tensor[0]:
-        values, inside, constant = _normalise(channel.contiguous().numpy(), valid, image.name)
+        where = f"'{image.name}'" if mask is None else f"'{image.name}', within its mask,"
+        values, inside, constant = _normalise(channel.contiguous().numpy(), valid, where)
         normalised.append(torch.from_numpy(values))
         foreground |= inside & valid
         has_background = has_background and constant
     return Volume(torch.stack(normalised)[None], grid, torch.from_numpy(foreground), weights, has_background, is_flat)
+
+
+def _with_numbers_only(image: Image) -> Image:
+    """Voxels that are no finite numbers in single precision become 0 and invalid; readers have done that already."""
+    tensor = image.tensor.to(torch.float32)
+    bad = ~torch.isfinite(tensor).all(dim=0)
+    if not bool(bad.any()):
+        return image
+    invalid = bad | image.header["invalid"] if "invalid" in image.header else bad
+    return Image(tensor.masked_fill(bad, 0.0), image.grid, {**image.header, "invalid": invalid})
 
 
 def _extend(tensor: Tensor, weights: Tensor) -> Tensor:
@@ -169,7 +180,8 @@ def orthonormal_cover(grid: Grid) -> Grid:
 def _content_box(tensor: Tensor) -> tuple[list[int], list[int]]:
     """First and last (exclusive) index along each axis of what is not padding (outer planes of one value per channel).
 
-    Trimming it makes a result independent of how much empty space a file has around the object.
+    Trimming it makes a result independent of how much empty space a file has around the object. A box of one value has
+    nothing but its outline: there nothing is trimmed.
     """
     start, stop = [0, 0, 0], list(tensor.shape[2:])
     for axis in range(3):
@@ -177,7 +189,9 @@ def _content_box(tensor: Tensor) -> tuple[list[int], list[int]]:
         seen = np.flatnonzero((planes.amin(dim=2) != planes.amax(dim=2)).any(dim=1).numpy())
         if len(seen) and tensor.shape[axis + 2] > 1:
             start[axis], stop[axis] = int(seen[0]), int(seen[-1]) + 1
-    return start, stop
+    content = tensor[0, :, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]].flatten(1)
+    is_box = not bool((content.amin(dim=1) != content.amax(dim=1)).any())
+    return ([0, 0, 0], list(tensor.shape[2:])) if is_box else (start, stop)
 
 
 def _weights(image: Image, mask: LabelMap | None, reorientation, grid: Grid) -> Tensor | None:
@@ -190,12 +204,14 @@ def _weights(image: Image, mask: LabelMap | None, reorientation, grid: Grid) -> 
     return reorientation.apply(keep).to(torch.float32).reshape(1, 1, *grid.shape).contiguous()
 
 
-def _normalise(channel: np.ndarray, valid: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
+def _normalise(channel: np.ndarray, valid: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, bool]:
     """Normalised voxels, the foreground, and whether the background is constant; judged by the valid voxels."""
     known = channel[valid]
+    if not known.size:
+        raise ValueError(f"The image {where} holds no finite number: there is nothing to align.")
     low, high = float(known.min()), float(known.max())
     if not high > low:
-        raise ValueError(f"The image '{name}' is constant ({low:g} everywhere): there is nothing to align.")
+        raise ValueError(f"The image {where} is constant ({low:g} everywhere): there is nothing to align.")
     is_constant = bool(np.mean(known == low) > BACKGROUND_SHARE)
     threshold = low if is_constant else otsu_threshold(known)
     foreground, inside = channel > threshold, known[known > threshold]
@@ -216,6 +232,10 @@ def otsu_threshold(values: np.ndarray, num_bins: int = 256) -> float:
     """
     low = values.min()
     rest = values[values > low]
+    if (
+        np.spacing(rest.max()) * num_bins > rest.max() - low
+    ):  # a small range far from 0: the bins' edges need more digits
+        rest, low = rest.astype(np.float64), np.float64(low)
     counts, edges = np.histogram(rest, bins=num_bins, range=(float(low), float(np.percentile(rest, 99.9))))
     centres = (edges[:-1] + edges[1:]) / 2
     weight = np.cumsum(counts, dtype=np.float64)

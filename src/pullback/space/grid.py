@@ -88,9 +88,16 @@ class Grid:
             spacing_mm: Distance between voxel centres, one number or one per axis.
             origin: World position of voxel 0 in mm (default: the world's origin).
             direction: ``(D, D)`` matrix whose columns are the unit axes in the world (default: identity, RAS).
+
+        Raises:
+            ValueError: If spacing or origin are not one number per axis.
         """
         num_dims = len(shape)
-        spacing = torch.as_tensor(spacing_mm, dtype=torch.float64).expand(num_dims)
+        spacing = torch.as_tensor(spacing_mm, dtype=torch.float64)
+        for name, numbers in (("spacing_mm", spacing if spacing.ndim else None), ("origin", origin)):
+            if numbers is not None and len(numbers) != num_dims:
+                raise ValueError(f"`{name}` holds {len(numbers)} numbers, but the shape has {num_dims} axes.")
+        spacing = spacing.expand(num_dims)
         matrix = torch.eye(num_dims + 1, dtype=torch.float64)
         axes = torch.eye(num_dims, dtype=torch.float64) if direction is None else torch.as_tensor(np.asarray(direction))
         matrix[:-1, :-1] = axes.to(torch.float64) * spacing
