@@ -143,3 +143,21 @@ def test_errors_are_one_line(trained: Path, tmp_path: Path, capsys):
 def test_it_needs_no_library_that_reads_images():
     done = subprocess.run([sys.executable, "-c", WITHOUT_READERS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("content", "message"), [("not json", "is no json file"), ("[]", "is no study")])
+def test_a_study_that_is_none_is_refused_before_the_training(
+    trained: Path, tmp_path: Path, capsys, content: str, message: str
+):
+    (tmp_path / "study.json").write_text(content)
+    words = ["train", "--recipe", str(trained / "recipe.yaml"), "--cache", str(trained / "cache"), "--quiet"]
+    assert run([*words, "--out", str(tmp_path / "out"), "--results", str(tmp_path / "study.json")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_split_needs_the_data(trained: Path, tmp_path: Path, capsys):
+    words = ["train", "--recipe", str(trained / "recipe.yaml"), "--cache", str(trained / "cache"), "--quiet"]
+    words += ["--out", str(tmp_path / "out"), "--set", "split.seed=5", "--set", "optimisation.num_steps=1"]
+    assert run([*words, "--device", "cpu"]) == 2
+    assert "split.seed" in capsys.readouterr().err

@@ -12,13 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 import small_cohort
+from pullback.io import read_labels, write_image
 from pullback.networks import names
 from pullback.registration.card import Card
-from pullback.training.cache import Cache, Entry
+from pullback.training.cache import Cache, Entry, fill
 from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.cohort import Cohort, PairOrder
+from pullback.training.manifest import Manifest, Scan
 from pullback.training.results import evaluate_network, write_rows
 from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
+from pullback.training.splits import Split
 from pullback.training.validation import dice_of, mean_hd95, score_pairs, warp_nearest
 from pullback.training.weights import load_network, save_network
 
@@ -378,3 +381,74 @@ def test_weights_that_are_none(whole: Path, tmp_path: Path):
         Card.from_dict({"family": "voxelmorph"})
     with pytest.raises(ValueError, match=r"`spacing_mm` is -1\.0"):
         Card("voxelmorph", {}, (16, 16), (1.0, -1.0))
+
+
+def test_a_training_that_stalled_stays_as_it_is_when_resumed(cache: Cache, tmp_path: Path):
+    changes = {
+        "optimisation": {"num_steps": 40, "learning_rate": 1e-9},
+        "validation": {"every_steps": 1, "patience": 1},
+    }
+    recipe = small_cohort.recipe(**changes)
+    first = train(recipe, cache, tmp_path, device="cpu")
+    before = (tmp_path / LAST).read_bytes()
+    again = train(recipe, cache, tmp_path, device="cpu", resume=True)
+    assert (first.reason, again.reason) == (STALLED, STALLED)
+    assert again.progress.step == first.progress.step < 40
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": [{"from_step": 5, "frozen": ["nosuch"]}]}, "nosuch"),
+        (
+            {
+                "stages": [{"from_step": 5, "conditions": {"num_levels": 9}}],
+                "network": {"family": "hsyn", "settings": {"num_levels": 2}},
+                "losses": [{"kind": "similarity", "measure": "mse"}],
+            },
+            "num_levels",
+        ),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused_at_once(cache: Cache, tmp_path: Path, changes: dict, message: str):
+    told: list[int] = []
+    with pytest.raises(ValueError, match=message):
+        train(small_cohort.recipe(**changes), cache, tmp_path, device="cpu", on_step=lambda *step: told.append(step[0]))
+    assert not told
+
+
+def test_labels_that_are_not_there_are_missed_at_once(tmp_path: Path):
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    scans = [Scan(s.name, s.image, None if s.name == "s2" else s.labels) for s in manifest.scans]
+    split = Split(("s0", "s1", "s2"), ("s3", "s4"), ("s5",))
+    recipe = small_cohort.recipe()
+    cache = fill(tmp_path / "cache", Manifest(tuple(scans)), split, recipe.preprocessing)
+    with pytest.raises(ValueError, match="'s2' has none"):
+        train(recipe, cache, tmp_path / "out", device="cpu")
+    bare = Manifest(tuple(Scan(s.name, s.image) for s in manifest.scans))
+    cache = fill(tmp_path / "bare", bare, split, recipe.preprocessing)
+    losses = {"losses": [{"kind": "similarity", "measure": "mse"}], "optimisation": {"num_steps": 1}}
+    with pytest.raises(ValueError, match="no scan has a label"):
+        train(small_cohort.recipe(**losses), cache, tmp_path / "out", device="cpu")
+
+
+def test_empty_label_maps_do_not_stop_a_validation_by_similarity(tmp_path: Path):
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    for scan in manifest.scans:
+        labels = read_labels(scan.labels)
+        write_image(scan.labels, labels.with_tensor(torch.zeros_like(labels.tensor)))
+    recipe = small_cohort.recipe(
+        losses=[{"kind": "similarity", "measure": "mse"}],
+        optimisation={"num_steps": 2},
+        validation={"metric": "similarity"},
+    )
+    split = Split(("s0", "s1", "s2"), ("s3", "s4"), ("s5",))
+    cache = fill(tmp_path / "cache", manifest, split, recipe.preprocessing)
+    assert train(recipe, cache, tmp_path / "out", device="cpu").reason == FINISHED
+
+
+def test_a_state_that_is_none_is_refused(cache: Cache, whole: Path, tmp_path: Path):
+    (tmp_path / STATE).write_bytes((whole / LAST).read_bytes())
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        train(small_cohort.recipe(), cache, tmp_path, device="cpu", resume=True)

@@ -151,3 +151,26 @@ def test_scans_of_one_person(tmp_path: Path):
 @pytest.mark.parametrize(("file", "name"), [("a.b.nii.gz", "a.b"), ("x.NII", "x"), ("y.dat", "y"), ("plain", "plain")])
 def test_names_of_files(file: str, name: str):
     assert name_of(Path(file)) == name
+
+
+def test_groups_of_one_person_are_united_with_each_other_and_with_subjects(tmp_path: Path):
+    scans = tuple(Scan(f"s{n}", tmp_path / f"s{n}.nii", None, f"p{n // 2}") for n in range(6))
+    united = Manifest(scans).same_person([["s1", "s2"], ["s2", "s5"]])
+    assert {scan.subject for scan in united.scans} == {"p0"}
+    alone = Manifest(tuple(Scan(f"s{n}", tmp_path / f"s{n}.nii") for n in range(4))).same_person(
+        [["s0", "s1"], ["s1", "s2"]]
+    )
+    assert [scan.subject for scan in alone.scans] == ["s0", "s0", "s0", "s3"]
+    with pytest.raises(ValueError, match="two scans or more"):
+        Manifest(scans).same_person([[]])
+
+
+def test_columns_that_stand_twice_and_patterns_from_the_root_are_refused(tmp_path: Path):
+    (tmp_path / "table.tsv").write_text("image\tlabels\tlabels\na.nii\tb.nii\tc.nii\n")
+    with pytest.raises(ValueError, match="column 'labels' twice"):
+        read_manifest(tmp_path / "table.tsv")
+    (tmp_path / "wide.tsv").write_bytes("image\na.nii\n".encode("utf-16"))
+    with pytest.raises(ValueError, match="not a text file"):
+        read_manifest(tmp_path / "wide.tsv")
+    with pytest.raises(ValueError, match="begins at the root"):
+        read_globs(tmp_path, f"{tmp_path}/*.nii")

@@ -15,9 +15,9 @@ from pullback.registration.normalisation import Normalisation, white_matter_peak
 from pullback.registration.placement import place, resample_image
 from pullback.space import Grid
 from pullback.training import cache as cache_module
-from pullback.training.cache import check_fits, fill, open_cache
+from pullback.training.cache import check_fits, check_scans, fill, open_cache
 from pullback.training.cohort import Cohort
-from pullback.training.manifest import Scan
+from pullback.training.manifest import Manifest, Scan
 from pullback.training.pairs import NamePair
 from pullback.training.preprocessing import Preparer, lead_back
 from pullback.training.recipe import PairPlan, Preprocessing
@@ -218,3 +218,80 @@ def test_one_template_serves_every_part(cache):
         assert pairs == [(template, name) for name in sorted(cache.split.part(part)) if name != template]
     with pytest.raises(ValueError, match="template 'nobody'"):
         Cohort(cache, ("training",), CPU).pairs(PairPlan("template", template="nobody"), "training")
+
+
+def test_scans_with_one_content_share_their_files_and_stay_as_many(tmp_path: Path):
+    recipe = small_cohort.recipe()
+    small_cohort.write_scans(tmp_path / "data")
+    image, labels = (tmp_path / "data" / kind / "s0.nii" for kind in ("images", "labels"))
+    manifest = Manifest(tuple(Scan(f"n{n}", image, labels) for n in range(4)))
+    split = by_fractions(manifest, (0.5, 0.25, 0.25))
+    first = fill(tmp_path / "cache", manifest, split, recipe.preprocessing)
+    again = fill(tmp_path / "cache", manifest, split, recipe.preprocessing)
+    assert (
+        [entry.name for entry in again.entries] == [entry.name for entry in first.entries] == ["n0", "n1", "n2", "n3"]
+    )
+
+
+def test_a_slice_that_is_gone_is_made_again(tmp_path: Path):
+    plan = small_cohort.recipe(preprocessing={"slices": {"axis": 2, "first": 6, "last": 8}}).preprocessing
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    split = by_fractions(manifest, (0.5, 0.3, 0.2))
+    entries = fill(tmp_path / "cache", manifest, split, plan).entries
+    (tmp_path / "cache" / entries[1].file).unlink()
+    assert fill(tmp_path / "cache", manifest, split, plan).entries == entries
+    assert (tmp_path / "cache" / entries[1].file).is_file()
+
+
+def test_intensities_that_the_storage_cannot_hold_are_refused(tmp_path: Path):
+    plan = small_cohort.recipe(preprocessing={"normalisation": {"kind": "none"}, "storage": "float16"}).preprocessing
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    image = read_image(manifest.scans[1].image)
+    write_image(manifest.scans[1].image, image.with_tensor(image.tensor * 1e4))
+    with pytest.raises(ValueError, match=r"'s1' holds intensities .* `preprocessing.storage` 'float16'"):
+        fill(tmp_path / "cache", manifest, by_fractions(manifest, (0.5, 0.3, 0.2)), plan)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
+def test_a_damaged_list_is_named(tmp_path: Path, content: str):
+    (tmp_path / "cache.json").write_text(content)
+    with pytest.raises(ValueError, match=r"cache\.json' is"):
+        open_cache(tmp_path)
+
+
+def test_a_damaged_array_is_named(tmp_path: Path):
+    cache = small_cohort.make_cache(tmp_path)
+    path = cache.folder / cache.entries[0].file
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"is missing or damaged .* prepare 's0' again"):
+        cache.load(cache.entries[0])
+
+
+def test_scans_of_other_channels_are_named(tmp_path: Path):
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    image = read_image(manifest.scans[2].image)
+    write_image(manifest.scans[2].image, image.with_tensor(image.tensor.repeat(2, 1, 1, 1)))
+    plan = small_cohort.recipe().preprocessing
+    cache = fill(tmp_path / "cache", manifest, by_fractions(manifest, (0.5, 0.3, 0.2)), plan)
+    with pytest.raises(ValueError, match=r"'s2' has channels and voxels \[2, 16, 16, 16\]"):
+        Cohort(cache, ("training", "validation", "test"), CPU)
+
+
+def test_given_pairs_name_scans_that_are_there(cache):
+    cohort = Cohort(cache, ("training", "validation"), CPU)
+    a, b, *_ = cache.split.training
+    with pytest.raises(ValueError, match="`given` names 's33'"):
+        cohort.pairs(PairPlan("given", given=((a, b), (a, "s33"))), "training")
+
+
+def test_a_cache_of_other_scans_is_refused(tmp_path: Path):
+    recipe = small_cohort.recipe()
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    split, chosen = by_fractions(manifest, recipe.split.fractions), {"source": recipe.source, "split": recipe.split}
+    cache = fill(tmp_path / "cache", manifest, split, recipe.preprocessing, scans_from=chosen)
+    check_scans(cache, recipe)
+    check_scans(small_cohort.make_cache(tmp_path / "other"), recipe)  # nothing is known of its scans
+    with pytest.raises(ValueError, match=r"split.seed 0, but the recipe says 5; give --data"):
+        check_scans(cache, small_cohort.recipe(split={"seed": 5}))
+    with pytest.raises(ValueError, match=r"source.images"):
+        check_scans(cache, small_cohort.recipe(source={"images": "others/*.nii"}))

@@ -10,6 +10,7 @@ from pullback.cli.evaluate import show_published
 from pullback.evaluation import Comparison, compare, read_method, text_of_comparison, write_comparison
 from pullback.evaluation.comparison import FILES, title_of_rank
 from pullback.evaluation.measures import measure_of, protocol_of
+from pullback.evaluation.published_tables import published_table
 from pullback.reports.plots import KINDS, SUFFIXES, draw_dice_against_time, draw_ranks, draw_structures
 
 FORMATS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
@@ -48,6 +49,9 @@ def command(
     if name and len(name) != len(results):
         raise ValueError(f"{len(name)} names came with {len(results)} folders; give one for each, or none.")
     _check_out(out, overwrite)
+    for one in published or []:
+        if one != "list":
+            published_table(one)  # whether there is such a table
     methods = [read_method(folder, given) for folder, given in zip(results, name or [None] * len(results), strict=True)]
     start = None if initial is None else read_method(initial)
     comparison = compare(methods, measure or None, initial=start)

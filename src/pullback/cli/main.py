@@ -4,9 +4,9 @@ Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a re
 verdict, 4 pairs of a table that could not be scored, 130 interrupted. Each error is one line on standard error.
 """
 
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -110,7 +110,8 @@ def run(arguments: Sequence[str]) -> int:
 def _at_home(word: str) -> str:
     """``--out=~/file`` as ``--out ~/file`` arrives: the shell leaves a tilde within a word to the program."""
     option, _, value = word.partition("=")
-    return f"{option}={os.path.expanduser(value)}" if option.startswith("--") and value.startswith("~") else word
+    is_at_home = option.startswith("--") and (value == "~" or value.startswith("~/"))
+    return f"{option}={Path.home()}{value[1:]}" if is_at_home else word
 
 
 def _complain(message: str, status: int) -> int:

@@ -30,4 +30,5 @@ def prepared_scans(recipe: Recipe | None, data: Path | None, folder: Path, *, qu
             print(f"preparing {number} of {total}: {name}", file=sys.stderr, flush=True)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return fill(folder, manifest, split_of(recipe.split, manifest, data), recipe.preprocessing, on_scan)
+    split, scans_from = split_of(recipe.split, manifest, data), {"source": recipe.source, "split": recipe.split}
+    return fill(folder, manifest, split, recipe.preprocessing, on_scan, scans_from=scans_from)

@@ -60,6 +60,10 @@ def command(
     prepared = prepared_scans(chosen, data, cache or out / "cache", quiet=quiet)
     if prepare_only:
         return 0
+    if results is not None and not prepared.split.test:
+        raise ValueError(
+            "--results wants figures of test scans, but the split has none; change `split`, or leave it out."
+        )
     with _progress(quiet) as on_step:
         trained = train(chosen, prepared, out, device=device, num_devices=num_devices, resume=resume, on_step=on_step)
     if not quiet:

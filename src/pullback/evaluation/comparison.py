@@ -96,12 +96,15 @@ def read_method(folder: str | Path, name: str | None = None) -> MethodResult:
     labels: dict[tuple[int, str], dict[str, dict[str, float]]] = {}
     names: dict[int, str] = {}
     for row in read_rows(folder / LABELS) if (folder / LABELS).exists() else []:
-        label = int(row["label"])
+        try:
+            label, protocol = int(row["label"]), row["protocol"]
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"'{folder / LABELS}' is damaged: a row has no {error}.") from error
         if row.get("name"):
             names[label] = row["name"]
         for key, value in row.items():
             if isinstance(value, float) and key != "label":
-                labels.setdefault((label, row["protocol"]), {}).setdefault(key, {})[row["pair"]] = value
+                labels.setdefault((label, protocol), {}).setdefault(key, {})[row["pair"]] = value
     return MethodResult(name or _name_in(folder), folder, pairs, labels, names)
 
 

@@ -71,6 +71,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     unknown = [name for name in header if name not in COLUMNS]
     if unknown or not header:
         raise ValueError(f"'{path}', line 1 has the columns {unknown}, but these are known: {', '.join(COLUMNS)}.")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"'{path}', line 1 has the column '{twice[0]}' twice.")
     for row in reader:
         if any(cell.strip() for cell in row):
             if len(row) > len(header):

@@ -1,5 +1,7 @@
 """Writing a submission to Learn2Reg: one displacement per pair, checked by reading it back."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ def write_submission(
     transform_of: Callable[[Learn2RegPair], AbstractTransform],
     folder: str | Path,
 ) -> list[Path]:
-    """Write ``disp_....nii.gz`` for every pair of a split, by the long name, which the challenge always takes.
+    """Write ``disp_....nii.gz`` for every pair of a split, or none, by the long name, which the challenge always takes.
 
     Args:
         dataset: With the images, whose grids say what a voxel is.
@@ -32,19 +34,29 @@ def write_submission(
         ValueError: If a file does not say the same when it is read back, or the images of a pair differ in shape.
     """
     folder = Path(folder)
+    made = not folder.exists()
     folder.mkdir(exist_ok=True)
-    written = []
-    for pair in dataset.pairs(split):
-        files = Files(dataset.case(pair, None))
-        displacement = to_voxel_displacement(transform_of(pair), files.grid, files.moving_grid)
-        path = folder / f"{pair.long_name}.nii.gz"
-        write_voxel_displacement(path, displacement)
-        again = read_voxel_displacement(path, files.grid.shape)
-        gap = float((again - displacement).abs().max())
-        if gap > TOLERANCE_VOXELS:
-            raise ValueError(f"'{path}' differs by {gap:.3g} voxels from what was written; the disk may be damaged.")
-        written.append(path)
-    return written
+    staging = Path(tempfile.mkdtemp(prefix=".pullback-", dir=folder))
+    try:
+        for pair in dataset.pairs(split):
+            _write_one(dataset, pair, transform_of(pair), staging / f"{pair.long_name}.nii.gz")
+        return [path.replace(folder / path.name) for path in sorted(staging.iterdir())]
+    except BaseException:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_one(dataset: Learn2RegDataset, pair: Learn2RegPair, transform: AbstractTransform, path: Path) -> None:
+    """One displacement, read back."""
+    files = Files(dataset.case(pair, None))
+    displacement = to_voxel_displacement(transform, files.grid, files.moving_grid)
+    write_voxel_displacement(path, displacement)
+    gap = float((read_voxel_displacement(path, files.grid.shape) - displacement).abs().max())
+    if gap > TOLERANCE_VOXELS:
+        raise ValueError(f"'{path.name}' differs by {gap:.3g} voxels from what was written; the disk may be damaged.")
 
 
 def transforms_by_pattern(pattern: str) -> Callable[[Learn2RegPair], AbstractTransform]:
@@ -58,7 +70,7 @@ def transforms_by_pattern(pattern: str) -> Callable[[Learn2RegPair], AbstractTra
     """
     try:
         pattern.format(fixed="", moving="", fixed_subject="", moving_subject="")
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
             f"`transforms` is '{pattern}', but {{fixed}}, {{moving}}, {{fixed_subject}} and {{moving_subject}} are all "
             f"that can stand in it ({error})."

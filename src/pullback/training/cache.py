@@ -6,9 +6,11 @@ Nothing here reads an image file, so that a training can go on where no image li
 import hashlib
 import json
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import Tensor
 from pullback.training.manifest import Manifest, Scan, content_of
 from pullback.training.parsing import plain
 from pullback.training.preprocessing import Prepared, Preparer
-from pullback.training.recipe import Preprocessing
+from pullback.training.recipe import Preprocessing, Recipe
 from pullback.training.splits import Split
 
 LIST = "cache.json"
@@ -59,6 +61,7 @@ class Cache:
         split: Names of scans by part.
         pairs: Pairs of scans that the source gave, by part.
         fingerprint: Of all files that went in.
+        scans_from: The recipe's `source` and `split` that chose the scans; empty where that is not known.
     """
 
     folder: Path
@@ -67,12 +70,19 @@ class Cache:
     split: Split
     pairs: Mapping[str, tuple[tuple[str, str], ...]]
     fingerprint: str
+    scans_from: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, entry: Entry) -> tuple[Tensor, Tensor | None]:
         """Image ``(C, *S)`` as stored, and labels ``(*S)``."""
-        with np.load(self.folder / entry.file, allow_pickle=False) as arrays:
-            labels = torch.from_numpy(arrays["labels"].astype(np.int32)) if "labels" in arrays else None
-            return torch.from_numpy(arrays["image"]), labels
+        try:
+            with (self.folder / entry.file).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                labels = torch.from_numpy(arrays["labels"].astype(np.int32)) if "labels" in arrays else None
+                return torch.from_numpy(arrays["image"]), labels
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"'{self.folder / entry.file}' is missing or damaged ({error}); remove it, and prepare '{entry.scan}' "
+                "again with `--prepare-only`."
+            ) from error
 
 
 def fill(
@@ -81,11 +91,21 @@ def fill(
     split: Split,
     plan: Preprocessing,
     on_scan: Callable[[int, int, str], None] | None = None,
+    *,
+    scans_from: Mapping[str, Any] | None = None,
 ) -> Cache:
     """Prepare every scan of the split that the folder does not hold yet, and write the list.
 
     A scan's key is the content of its files (and the reference's), the plan, and the version of the step: a changed
     file or number is prepared anew, an unchanged one is not.
+
+    Args:
+        folder: Made if it is not there.
+        manifest: All scans.
+        split: Which of them are wanted, and for what.
+        plan: How they are prepared.
+        on_scan: Told the number of each scan, how many there are, and its name.
+        scans_from: What chose them, for `check_scans`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {name for part in (split.training, split.validation, split.test) for name in part}
@@ -99,8 +119,8 @@ def fill(
         if on_scan is not None:
             on_scan(number, len(scans), scan.name)
         key = _key(plan, contents[scan.name], contents[reference.name])
-        found = [entry for entry in known if entry["key"] == key and (folder / entry["file"]).is_file()]
-        if not found:
+        found = list({entry["position"]: entry for entry in known if entry["key"] == key}.values())
+        if not found or not all((folder / entry["file"]).is_file() for entry in found):
             preparer = preparer or Preparer(plan, reference)
             found = [_keep(folder, prepared, key, plan.storage) for prepared in preparer(scan)]
         entries += [entry | {"scan": scan.name, "name": _entry_name(scan, entry)} for entry in found]
@@ -110,6 +130,7 @@ def fill(
         "split": plain(split),
         "pairs": plain(dict(manifest.pairs)),
         "fingerprint": _hash(*(contents[scan.name] for scan in scans)),
+        "scans_from": plain(dict(scans_from or {})),
         "entries": entries,
     }
     with whole(folder / LIST) as path:
@@ -127,16 +148,42 @@ def open_cache(folder: Path) -> Cache:
     path = folder / LIST
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' holds no prepared scans; fill it with `pullback train --prepare-only`.")
-    described = json.loads(path.read_text(encoding="utf-8"))
+    described = _described(path)
     if described.get("format") != FORMAT:
         raise ValueError(f"'{folder}' was filled by another version; fill a new folder.")
-    entries = tuple(
-        Entry(e["name"], e["scan"], e["file"], e["position"], tuple(e["labels"]), e["record"])
-        for e in described["entries"]
-    )
-    pairs = {part: tuple((a, b) for a, b in found) for part, found in described["pairs"].items()}
-    split = Split(**{part: tuple(names) for part, names in described["split"].items()})
-    return Cache(folder, entries, described["preprocessing"], split, pairs, described["fingerprint"])
+    try:
+        entries = tuple(
+            Entry(e["name"], e["scan"], e["file"], e["position"], tuple(e["labels"]), e["record"])
+            for e in described["entries"]
+        )
+        pairs = {part: tuple((a, b) for a, b in found) for part, found in described["pairs"].items()}
+        split = Split(**{part: tuple(names) for part, names in described["split"].items()})
+        rest = described["preprocessing"], split, pairs, described["fingerprint"], described.get("scans_from", {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"'{path}' is damaged ({error!r}); remove it, and prepare the scans again.") from error
+    return Cache(folder, entries, *rest)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{path}' is damaged ({error}); remove it, and prepare the scans again.") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"'{path}' is no list of prepared scans; remove it, and prepare them again.")
+    return described
+
+
+def check_scans(cache: Cache, recipe: Recipe) -> None:
+    """Raise ValueError if the recipe's `source` or `split` would choose other scans than those in the cache."""
+    for name, wanted in (("source", recipe.source), ("split", recipe.split)):
+        wanted, there = json.loads(json.dumps(plain(wanted))), cache.scans_from.get(name)
+        if there is not None and there != wanted:
+            key = sorted(key for key in wanted if wanted[key] != there.get(key))[0]
+            raise ValueError(
+                f"'{cache.folder}' was prepared with {name}.{key} {there.get(key)}, but the recipe says {wanted[key]}; "
+                "give --data too: what is prepared already is kept."
+            )
 
 
 def check_fits(cache: Cache, plan: Preprocessing) -> None:
@@ -171,7 +218,14 @@ def _entry_name(scan: Scan, entry: Mapping[str, Any]) -> str:
 
 def _keep(folder: Path, prepared: Prepared, key: str, storage: str) -> dict[str, Any]:
     file = f"{key[:24]}{'' if prepared.position < 0 else f'-{prepared.position}'}.npz"
-    arrays = {"image": prepared.image.tensor.numpy().astype(storage)}
+    with np.errstate(over="ignore"):
+        arrays = {"image": prepared.image.tensor.numpy().astype(storage)}
+    if not np.isfinite(arrays["image"]).all():
+        largest = float(prepared.image.tensor.abs().max())
+        raise ValueError(
+            f"'{prepared.name}' holds intensities up to {largest:g} after normalisation, too large for "
+            f"`preprocessing.storage` '{storage}'; take float32, or another normalisation."
+        )
     labels: list[int] = []
     if prepared.labels is not None:
         labels = prepared.labels.labels
@@ -190,7 +244,7 @@ def _known(folder: Path) -> list[dict[str, Any]]:
     path = folder / LIST
     if not path.is_file():
         return []
-    described = json.loads(path.read_text(encoding="utf-8"))
+    described = _described(path)
     return described["entries"] if described.get("format") == FORMAT else []
 
 

@@ -65,10 +65,10 @@ def load_state(folder: Path, network: AbstractNetwork, optimiser: Optimizer, rec
         raise FileNotFoundError(f"'{folder}' holds no checkpoint ('{STATE}') to go on from.")
     try:
         with safe_open(path, framework="pt") as file:
-            described = json.loads(file.metadata()["training"])
+            described = json.loads((file.metadata() or {})["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is damaged: {error}; start anew in another folder.") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"'{path}' is damaged or no checkpoint: {error}; start anew in another folder.") from error
     wanted = json.loads(json.dumps(recipe))
     different = sorted(key for key in wanted if described["recipe"].get(key) != wanted[key])
     if different:

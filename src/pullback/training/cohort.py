@@ -58,6 +58,12 @@ class Cohort:
         self.part = {entry.name: scans[entry.scan] for entry in self.entries}
         self.index = {entry.name: number for number, entry in enumerate(self.entries)}
         loaded = [cache.load(entry) for entry in self.entries]
+        for entry, (image, _) in zip(self.entries, loaded, strict=True):
+            if image.shape != loaded[0][0].shape:
+                raise ValueError(
+                    f"'{entry.name}' has channels and voxels {list(image.shape)}, but '{self.entries[0].name}' has "
+                    f"{list(loaded[0][0].shape)}; all scans of a training need the same."
+                )
         self.images = torch.stack([image for image, _ in loaded])
         self.has_labels = torch.tensor([labels is not None for _, labels in loaded])
         empty = torch.zeros(self.images.shape[2:], dtype=torch.int32)
@@ -148,6 +154,9 @@ def _pairs_of(plan: PairPlan, entries: Sequence[Entry], given: dict, part: str) 
         if plan.template not in by_scan:
             raise ValueError(f"The template '{plan.template}' is none of the prepared scans.")
         return [(by_scan[plan.template], name) for name in names if name != by_scan[plan.template]]
+    unknown = [name for pair in plan.given for name in pair if name not in by_scan]
+    if unknown:
+        raise ValueError(f"`given` names '{unknown[0]}', which is none of the scans for {part}.")
     wanted = plan.given or given.get(part, ())
     return [(by_scan[a], by_scan[b]) for a, b in wanted if a in by_scan and b in by_scan]
 

@@ -22,13 +22,13 @@ from pullback.checks import check_device
 from pullback.networks import AbstractNetwork, build
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.placement import reordered
-from pullback.training.cache import Cache, check_fits
+from pullback.training.cache import Cache, check_fits, check_scans
 from pullback.training.checkpoint import BEST, LAST, STATE, Progress, load_state, save_state
 from pullback.training.cohort import Cohort, PairOrder, changed, seed_of
 from pullback.training.log import Log
 from pullback.training.preprocessing import source_grid_of
 from pullback.training.recipe import Recipe
-from pullback.training.schedule import check_conditions, freeze, learning_rate_at, stage_at, weights_at
+from pullback.training.schedule import check_stages, freeze, learning_rate_at, stage_at, weights_at
 from pullback.training.state import TrainingState
 from pullback.training.validation import mean_scores, score_pairs
 from pullback.training.weights import load_weights, save_network, versions
@@ -90,6 +90,7 @@ def train(
         ValueError: If the recipe does not fit the data.
     """
     check_fits(cache, recipe.preprocessing)
+    check_scans(cache, recipe)
     if (folder / STATE).exists() and not resume:
         raise FileExistsError(f"'{folder}' holds a training already; go on with --resume, or choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,14 +105,17 @@ def _run(job: "_Job", signals: "Signals", on_step: OnStep | None) -> str:
     """Step by step until the end."""
     plan, progress = job.recipe.optimisation, job.progress
     started = time.perf_counter() - progress.seconds
-    reason = FINISHED
+    patience, reason = job.recipe.validation.patience, FINISHED
+    if 0 < patience <= progress.looks_since_best:  # it was so when it stopped
+        job.close()
+        return STALLED
     while progress.step < plan.num_steps:
         figures = job.make_step(progress.step)
         progress.step += 1
         progress.seconds = time.perf_counter() - started
         if job.is_due(job.recipe.validation.every_steps):
             figures |= job.validate()
-            if 0 < job.recipe.validation.patience <= progress.looks_since_best:
+            if 0 < patience <= progress.looks_since_best:
                 reason = STALLED
         if on_step is not None:
             on_step(progress.step, plan.num_steps, figures)
@@ -139,7 +143,8 @@ class _Job:
         self.plain = build_network(recipe, self.cohort.num_channels)
         if fabric.device.type == "cpu" and recipe.optimisation.precision == "bf16-mixed":
             suit_half_precision(self.plain, self.cohort.shape)
-        check_conditions(self.plain, recipe)
+        check_stages(self.plain, recipe, (self.cohort.num_channels, *self.cohort.shape))
+        self._check_labels()
         self.card = card_of(recipe, cache, self.plain, self.cohort)
         wrapped = torch.compile(self.plain) if recipe.optimisation.compile else self.plain
         self.network, self.optimiser = fabric.setup(wrapped, make_optimiser(recipe, self.plain, fabric.device))
@@ -149,6 +154,17 @@ class _Job:
         if fabric.global_rank == 0:
             columns = ["seconds", "learning_rate", "loss", *(t.title for t in recipe.losses), *VALIDATED]
             self.log = Log(folder, columns, from_step=self.progress.step, tensorboard=recipe.logging.tensorboard)
+
+    def _check_labels(self) -> None:
+        """Raise ValueError if labels are wanted that are not there."""
+        recipe, cohort = self.recipe, self.cohort
+        if recipe.supervision == "semi-supervised":
+            wanted = dict.fromkeys(name for pair in self.order.pairs for name in pair)
+            without = [name for name in wanted if not cohort.has_labels[cohort.index[name]]]
+            if without:
+                raise ValueError(f"A term wants labels, but '{without[0]}' has none; leave it out, or the term.")
+        if recipe.validation.metric == "dice" and self.looked_at and not cohort.label_values():
+            raise ValueError("`validation.metric` is 'dice', but no scan has a label; take 'similarity'.")
 
     def make_step(self, step: int) -> dict[str, float]:
         """One step of the optimiser; returns its figures."""

@@ -85,11 +85,20 @@ class Manifest:
         return next(scan for scan in self.scans if scan.name == name)
 
     def same_person(self, groups: Sequence[Sequence[str]]) -> "Manifest":
-        """The same scans, where the scans of each group count as one person's."""
-        owner = {name: group[0] for group in groups for name in group}
-        for name in owner:
-            self.find(name)
-        scans = [Scan(s.name, s.image, s.labels, owner.get(s.name, s.subject), s.split) for s in self.scans]
+        """The same scans, where the scans of each group count as one person's.
+
+        Whoever shares a scan with another group, or a subject with a scan of one, is of that person too.
+
+        Raises:
+            ValueError: If a group has fewer than two scans, or names one that is none.
+        """
+        owner = {scan.name: scan.subject for scan in self.scans}
+        for group in groups:
+            if len(group) < 2:
+                raise ValueError(f"`same_person` has the group {list(group)}, but two scans or more make one.")
+            united = [owner[self.find(name).name] for name in group]
+            owner = {name: united[0] if person in united else person for name, person in owner.items()}
+        scans = [Scan(s.name, s.image, s.labels, owner[s.name], s.split) for s in self.scans]
         return Manifest(tuple(scans), self.pairs)
 
 
@@ -109,9 +118,22 @@ def read_manifest(path: Path) -> Manifest:
         if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             raise ValueError(f"'{path}' is no table: a list of objects is needed, each with the key 'image'.")
     else:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t"))
+        rows = _table(path)
     return Manifest(tuple(_scan_of(row, number, path) for number, row in enumerate(rows, start=1)))
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t")
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not a text file: {error}.") from error
+    twice = [column for column in columns if columns.count(column) > 1]
+    if twice:
+        raise ValueError(f"'{path}' has the column '{twice[0]}' twice.")
+    return rows
 
 
 def _scan_of(row: Mapping[str, Any], number: int, path: Path) -> Scan:
@@ -219,6 +241,10 @@ def read_globs(folder: Path, images: str, labels: str = "", subject: str = "") -
     if subject and not person.groups:
         raise ValueError(f"`subject` is '{subject}', which has no group; put the person in brackets: '({subject})'.")
     for pattern in (images, labels):
+        if Path(pattern).is_absolute():
+            raise ValueError(
+                f"The pattern '{pattern}' begins at the root, but it is looked for within the data folder."
+            )
         if pattern and pattern.count("*") != 1:
             raise ValueError(f"The pattern '{pattern}' has {pattern.count('*')} stars, but exactly one is needed.")
     before, after = images.split("*")

@@ -111,6 +111,9 @@ class PairPlan:
             raise ValueError(f"`template` is '{self.template}' and `of` is '{self.of}', but one needs the other.")
         if self.of == "atlas" and not self.atlas:
             raise ValueError("`of` is 'atlas', which needs `atlas`, the name of the scan that moves.")
+        for name, kind in (("num_pairs", "random"), ("given", "given"), ("atlas", "atlas")):
+            if getattr(self, name) and self.of != kind:
+                raise ValueError(f"`{name}` is for pairs of the kind '{kind}', but `of` is '{self.of}'.")
         for fixed, moving in self.given:
             if fixed == moving:
                 raise ValueError(f"`given` has the pair '{fixed}', '{moving}', but two different scans make a pair.")

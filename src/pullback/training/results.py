@@ -237,7 +237,7 @@ def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> Non
         FileNotFoundError: If the folder does not exist.
     """
     check_place(path)
-    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"study": study, "rows": []}
+    old = _study(path) if path.is_file() else {"study": study, "rows": []}
     new = {_identity(row) for row in rows}
     kept = [row for row in old.get("rows", []) if _identity(row) not in new]
     ordered = sorted([*kept, *rows], key=_identity)
@@ -246,9 +246,31 @@ def write_rows(path: Path, study: str, rows: Sequence[Mapping[str, Any]]) -> Non
 
 
 def check_place(path: Path) -> None:
-    """Raise FileNotFoundError if the folder of a study's file does not exist: better before a training than after."""
+    """Check a study's file: better before a training than after.
+
+    Raises:
+        FileNotFoundError: If its folder does not exist.
+        IsADirectoryError: If it is a folder itself.
+        ValueError: If it exists and is no study.
+    """
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder '{path.parent}' of '{path.name}' does not exist; create it first.")
+    if path.is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder, but a study's json file is needed.")
+    if path.is_file():
+        _study(path)
+
+
+def _study(path: Path) -> dict[str, Any]:
+    """What a study's file holds."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{path}' is no json file ({error}), so that no rows can be added to it.") from error
+    rows = found.get("rows", []) if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"'{path}' is no study: an object with a list 'rows' is needed.")
+    return found
 
 
 def _identity(row: Mapping[str, Any]) -> str:

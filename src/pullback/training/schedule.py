@@ -4,6 +4,7 @@ import inspect
 import math
 from typing import Any
 
+import torch
 from torch import nn
 
 from pullback.networks import AbstractNetwork
@@ -33,14 +34,34 @@ def weights_at(recipe: Recipe, step: int) -> list[float]:
     return [float(new.get(term.title, term.weight)) for term in recipe.losses]
 
 
-def check_conditions(network: AbstractNetwork, recipe: Recipe) -> None:
-    """Raise ValueError if a stage tells the network what its family cannot be told."""
+def check_stages(network: AbstractNetwork, recipe: Recipe, shape: tuple[int, ...]) -> None:
+    """Try every stage now, and not when the training comes to it.
+
+    Args:
+        network: Of the recipe; left as it was.
+        recipe: With the stages.
+        shape: Of an image, channels first.
+
+    Raises:
+        ValueError: If a stage freezes what is not there, or tells the network what its family cannot be told.
+    """
     known = list(inspect.signature(network.state_of).parameters)[2:]
+    was_training = network.training
     for stage in recipe.stages:
+        freeze(network, stage.frozen)
         for name in stage.conditions:
             if name not in known:
                 told = ", ".join(known) or "nothing besides the images"
                 raise ValueError(f"`stages.conditions` has '{name}', but '{network.family}' can be told {told}.")
+        if stage.conditions:
+            image = next(network.parameters()).new_zeros(1, *shape)
+            try:
+                with torch.no_grad():
+                    network.eval()(image, image, **stage.conditions)
+            except TypeError as error:
+                raise ValueError(f"`stages.conditions` {stage.conditions} is not understood: {error}.") from error
+    freeze(network, ())
+    network.train(was_training)
 
 
 def freeze(network: nn.Module, beginnings: tuple[str, ...]) -> None:

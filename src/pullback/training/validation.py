@@ -180,6 +180,8 @@ def warp_nearest(labels: Tensor, displacement: Tensor) -> Tensor:
 
 def dice_of(fixed: Tensor, warped: Tensor, moving: Tensor, labels: Sequence[int]) -> dict[int, float]:
     """Dice of each label that the fixed and the moving map both hold, for maps of one shape."""
+    if not labels:
+        return {}
     wanted = torch.tensor(sorted(labels), device=fixed.device)
     size = len(wanted) + 1
     fixed, warped, moving = (_numbered(one, wanted) for one in (fixed, warped, moving))
