@@ -129,6 +129,23 @@ def test_a_learn2reg_submission_from_transforms_to_scores(tmp_path, capsys):
     assert run(["submission", str(dataset), "--transforms", pattern, "--out", str(tmp_path / "disp")]) == 2
 
 
+def test_a_submission_is_whole_or_not_there(tmp_path, capsys):
+    dataset = write_dataset(tmp_path / "data")
+    pb.write_transform(tmp_path / "to0002.tfm", shift_by(SHIFT))  # and none for the second pair
+    words = ["submission", str(dataset), "--transforms", str(tmp_path / "to{moving_subject}.tfm"), "--out"]
+    assert run([*words, str(tmp_path / "disp")]) == 2
+    assert "to0003.tfm" in capsys.readouterr().err
+    assert not (tmp_path / "disp").exists()
+    assert run(["submission", str(dataset), "--transforms", "{fixed.stem}.h5", "--out", str(tmp_path / "disp")]) == 2
+    assert "all that can stand" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_evaluation_that_fails_leaves_no_folder(tmp_path, capsys):
+    words = ["evaluate", "--fixed-labels", "a.nii", "--moving-labels", "b.nii", "--out", str(tmp_path / "out")]
+    assert run([*words, "--transform", "identity"]) == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_that_a_configuration_names_count_for_both_figures(tmp_path):
     pairs = json.loads(write_dataset(tmp_path).read_text())["registration_val"][:1]
     methods = [{"name": "DSC", "metric": "dice", "labels": [2]}]

@@ -174,3 +174,16 @@ def test_columns_that_stand_twice_and_patterns_from_the_root_are_refused(tmp_pat
         read_manifest(tmp_path / "wide.tsv")
     with pytest.raises(ValueError, match="begins at the root"):
         read_globs(tmp_path, f"{tmp_path}/*.nii")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"training": [{"image": "a_0001_0000.nii.gz", "label": 5}]}, "label is no file name"),
+        ({"training": ["a_0001_0000.nii.gz"], "registration_val": 5}, "a list of pairs is needed"),
+    ],
+)
+def test_wrong_values_of_a_learn2reg_json_are_named(tmp_path: Path, content: dict, message: str):
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_learn2reg(tmp_path / "set.json")

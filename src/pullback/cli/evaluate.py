@@ -28,6 +28,7 @@ from pullback.evaluation import (
 from pullback.evaluation.case import POINT_FRAMES
 from pullback.evaluation.learn2reg import SPLITS, script_aggregates, script_scores
 from pullback.evaluation.measures import GROUPS
+from pullback.evaluation.output import no_empty_folder
 from pullback.evaluation.pair_table import case_from_words
 from pullback.evaluation.protocols import PROTOCOLS
 from pullback.training.manifest import SPLITS as PARTS
@@ -129,19 +130,20 @@ def command(
         given += _given({**of_files, "--published": published, "--points-in": points_in != "ras"})
         if given:
             raise ValueError(f"{', '.join(given)} came with --model, which is scored on prepared scans; leave one.")
-        score_network(
-            model,
-            data=data,
-            cache=cache,
-            part=split or "test",
-            device=device or "auto",
-            mirrored=mirrored,
-            labels=label or (),
-            results=results,
-            out=out,
-            overwrite=overwrite,
-            quiet=quiet,
-        )
+        with no_empty_folder(out):
+            score_network(
+                model,
+                data=data,
+                cache=cache,
+                part=split or "test",
+                device=device or "auto",
+                mirrored=mirrored,
+                labels=label or (),
+                results=results,
+                out=out,
+                overwrite=overwrite,
+                quiet=quiet,
+            )
         return 0
     if of_networks:
         raise ValueError(f"{', '.join(of_networks)} came without --model, the network that they are for.")
@@ -160,13 +162,14 @@ def command(
         raise ValueError(f"{', '.join(given)} came with '{table}', which names the files itself; give one of them.")
     if not quiet:
         options["on_pair"] = _tell
-    if is_dataset:
-        outcome = _dataset(read_dataset(table), submission, split, out, overwrite, options)
-    elif table is not None:
-        outcome = evaluate(jobs_of(read_pairs(table)), check_folder(out, overwrite=overwrite), **options)
-    else:
-        case = case_from_words({**words, "points_in": points_in}, Path(), SINGLE)
-        outcome = evaluate(jobs_of([case]), check_folder(out, overwrite=overwrite), is_strict=True, **options)
+    with no_empty_folder(out):
+        if is_dataset:
+            outcome = _dataset(read_dataset(table), submission, split, out, overwrite, options)
+        elif table is not None:
+            outcome = evaluate(jobs_of(read_pairs(table)), check_folder(out, overwrite=overwrite), **options)
+        else:
+            case = case_from_words({**words, "points_in": points_in}, Path(), SINGLE)
+            outcome = evaluate(jobs_of([case]), check_folder(out, overwrite=overwrite), is_strict=True, **options)
     if not quiet:
         print(outcome.text, end="")
         print(f"written: {out}/")

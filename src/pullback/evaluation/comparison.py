@@ -264,6 +264,8 @@ def _ranks(comparison: Comparison, initial: MethodResult | None) -> dict[str, di
         ranks[measure] = rank_methods(results, larger_is_better=upwards)
         if measure in ranked and _key(measure) in ROBUST:
             start = comparison.values(initial, measure) if initial else np.mean(list(results.values()), axis=0)
+            if initial is not None and not np.isfinite(start).any():
+                raise ValueError(f"'{initial.folder}' has no {measure} of any pair that is compared.")
             hardest = hardest_cases(start, larger_is_better=upwards)
             few = {name: values[hardest] for name, values in results.items()}
             ranks[measure + HARDEST] = rank_methods(few, larger_is_better=upwards)

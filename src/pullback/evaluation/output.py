@@ -4,9 +4,10 @@ While a run goes on, the rows are in ``pairs.csv.partial`` and ``labels.csv.part
 readable, and no file that looks complete.
 """
 
+import contextlib
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -39,6 +40,19 @@ def check_folder(folder: str | Path, *, overwrite: bool) -> Path:
         raise FileNotFoundError(f"The folder '{folder.absolute().parent}' of '{folder}' does not exist.")
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path | None) -> Iterator[None]:
+    """If the body fails, a folder that it made and wrote nothing into goes again."""
+    was_there = folder is None or folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not was_there:
+            with contextlib.suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+        raise
 
 
 class RowFile:

@@ -82,5 +82,5 @@ class Card:
                     "normalisation": Normalisation(**values["normalisation"]),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"The card of these weights is incomplete or of another version: {error}.") from error

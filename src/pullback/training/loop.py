@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pullback.checks import check_device
+from pullback.checks import check_at_least, check_device
 from pullback.networks import AbstractNetwork, build
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.placement import reordered
@@ -432,6 +432,7 @@ def start_fabric(recipe: Recipe, device: str, num_devices: int) -> Any:
         ValueError: If the device is not there.
     """
     kind = check_device(device)
+    check_at_least("num_devices", num_devices, 1)
     strategy = "auto" if num_devices == 1 else "ddp_find_unused_parameters_true"
     fabric = _fabric_class()(
         accelerator=kind, devices=num_devices, strategy=strategy, precision=recipe.optimisation.precision

@@ -167,7 +167,10 @@ def read_learn2reg(path: Path) -> Manifest:
             scan = _learn2reg_scan(entry, path, split)
             scans[scan.name] = scan
     for key, split in LEARN2REG_PAIRS.items():
-        found = [_learn2reg_pair(pair, path) for pair in described.get(key, [])]
+        given = described.get(key, [])
+        if not isinstance(given, list):
+            raise ValueError(f"'{path}' has '{key}' {given!r}, but a list of pairs is needed.")
+        found = [_learn2reg_pair(pair, path) for pair in given]
         if found:
             pairs[split] = (*pairs.get(split, ()), *found)
     taken = {name: split for split in ("test", "validation") for pair in pairs.get(split, ()) for name in pair}
@@ -190,6 +193,8 @@ def _learn2reg_scan(entry: Any, path: Path, split: str) -> Scan:
     entry = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("image"), str):
         raise ValueError(f"'{path}' lists {entry!r}, which names no image.")
+    if not isinstance(entry.get("label") or "", str):
+        raise ValueError(f"'{path}' lists {entry!r}, whose label is no file name.")
     image = path.parent / entry["image"]
     labels = path.parent / entry["label"] if entry.get("label") else None
     known = LEARN2REG_NAME.match(name_of(image))

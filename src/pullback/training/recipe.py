@@ -126,11 +126,24 @@ class PairPlan:
 
 @dataclass(frozen=True)
 class PairPlans:
-    """Pairs of each part."""
+    """Pairs of each part.
+
+    Raises:
+        ValueError: If pairs are ``kept`` of other folds than those that are ``left-out``.
+    """
 
     training: PairPlan = field(default_factory=PairPlan)
     validation: PairPlan = field(default_factory=PairPlan)
     test: PairPlan = field(default_factory=PairPlan)
+
+    def __post_init__(self) -> None:
+        plans = [plan for plan in (self.training, self.validation, self.test) if plan.of in ("kept", "left-out")]
+        for name in ("num_folds", "fold", "seed"):
+            values = {getattr(plan, name) for plan in plans}
+            if len(values) > 1:
+                raise ValueError(
+                    f"`{name}` is {sorted(values)} for pairs that are kept and left out; it must be the same."
+                )
 
 
 @dataclass(frozen=True)

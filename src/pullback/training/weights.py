@@ -73,7 +73,10 @@ def load_card(path: str | Path) -> Card:
         raise ValueError(f"'{path}' is no safetensors file or damaged: {error}.") from error
     if text is None:
         raise ValueError(f"'{path}' holds tensors but no card of pullback; import it with `pullback models import`.")
-    return Card.from_dict(json.loads(text))
+    try:
+        return Card.from_dict(json.loads(text))
+    except ValueError as error:
+        raise ValueError(f"'{path}' has a card that cannot be read: {error}") from error
 
 
 def load_weights(path: str | Path, network: AbstractNetwork) -> None:
