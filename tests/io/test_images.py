@@ -496,6 +496,16 @@ def read_pixel_grid(tmp_path):
     return read_image(tmp_path / "pixels.png").grid
 
 
+@pytest.mark.parametrize(("name", "as_name"), [("a.nii.gz", "b.nii"), ("a.nii", "b.nii.gz")])
+def test_nifti_is_read_whether_its_name_says_compressed_or_not(tmp_path, name: str, as_name: str):
+    image = Image(torch.arange(24.0).reshape(1, 2, 3, 4), Grid.from_spacing((2, 3, 4), 2.0))
+    write_image(tmp_path / name, image)
+    (tmp_path / name).rename(tmp_path / as_name)
+    again = read_image(tmp_path / as_name)
+    assert torch.equal(again.tensor, image.tensor)
+    assert again.grid.same_as(image.grid)
+
+
 # DICOM ---------------------------------------------------------------------------------------------------------------
 
 

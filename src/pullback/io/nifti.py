@@ -30,6 +30,7 @@ logging.getLogger("nibabel").addHandler(logging.NullHandler())
 READABLE = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 WRITABLE = (".nii", ".nii.gz")
 VECTOR_INTENT = 1007
+GZIP_MAGIC = b"\x1f\x8b"
 NUM_HEADER_BYTES = 540
 """Length of the longer of the two NIfTI headers."""
 
@@ -80,14 +81,17 @@ def read(path: Path, num_dims: int | None = None) -> Raw:
 def load(path: Path) -> SpatialImage:
     """Open a file with nibabel.
 
-    A ``.nii.gz`` is decompressed in one piece: faster than in a stream, and its checksum is verified.
+    What is compressed, whether its name says so or not, is decompressed in one piece: faster than in a stream, and its
+    checksum is verified.
 
     Raises:
         ValueError: If the file is damaged, or its voxel sizes are zero, negative or NaN and nothing else gives them.
     """
     with damaged(path):
-        if suffix_of(path) == ".nii.gz":
-            contents = gzip.decompress(path.read_bytes())
+        with path.open("rb") as file:
+            is_packed = file.read(2) == GZIP_MAGIC
+        if suffix_of(path) in WRITABLE and (is_packed or suffix_of(path) == ".nii.gz"):
+            contents = gzip.decompress(path.read_bytes()) if is_packed else path.read_bytes()
             image = _image_class(contents).from_bytes(contents)
             start = contents[:NUM_HEADER_BYTES]
         else:
@@ -102,7 +106,7 @@ def load(path: Path) -> SpatialImage:
 def read_header(path: Path) -> nibabel.Nifti1Header | None:
     """The header alone, without unpacking the voxels; None if the file is no NIfTI. Never raises for what it holds."""
     with path.open("rb") as file:
-        is_packed = file.read(2) == b"\x1f\x8b"
+        is_packed = file.read(2) == GZIP_MAGIC
     try:
         with gzip.open(path) if is_packed else path.open("rb") as file:
             start = file.read(NUM_HEADER_BYTES)
