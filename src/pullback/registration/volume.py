@@ -232,9 +232,7 @@ def otsu_threshold(values: np.ndarray, num_bins: int = 256) -> float:
     """
     low = values.min()
     rest = values[values > low]
-    if (
-        np.spacing(rest.max()) * num_bins > rest.max() - low
-    ):  # a small range far from 0: the bins' edges need more digits
+    if np.spacing(rest.max()) * num_bins > rest.max() - low:  # far from 0: the bins' edges need more digits
         rest, low = rest.astype(np.float64), np.float64(low)
     counts, edges = np.histogram(rest, bins=num_bins, range=(float(low), float(np.percentile(rest, 99.9))))
     centres = (edges[:-1] + edges[1:]) / 2
