@@ -110,6 +110,7 @@ def test_scoring_the_weights(trained: Path, tmp_path: Path, capsys):
         (["--preset", "fast"], "a network has no levels"),
         (["--initial", "centre"], "brought together by 'view'"),
         (["--refine", "-1"], "`refine` is -1"),
+        (["--smoothness", "2"], "`smoothness` is 2"),
     ],
 )
 def test_words_that_a_network_leaves_no_room_for(trained: Path, tmp_path: Path, capsys, words: list[str], message: str):

@@ -95,3 +95,17 @@ def test_what_is_not_understood_is_refused(option: dict, message: str):
 def test_two_dimensions_do_not_go_with_three():
     with pytest.raises(ValueError, match="both must be 2-D or both 3-D"):
         phantoms.register(phantoms.head(), phantoms.slice_of_head())
+
+
+def test_sizes_that_do_not_go_together_are_named():
+    head = phantoms.head()
+    matrix = head.grid.voxel_to_world.clone()
+    matrix[:3] *= 1e-3
+    with pytest.raises(ValueError, match="should be in mm"):
+        phantoms.register(head, pb.Image(head.tensor, pb.Grid(head.grid.shape, matrix)), model="rigid")
+
+
+@pytest.mark.parametrize(("initial", "kind"), [([], ValueError), (np.eye(4), TypeError), ([3], TypeError)])
+def test_starts_that_are_none(initial, kind: type):
+    with pytest.raises(kind, match="`initial`"):
+        phantoms.register(phantoms.head(), phantoms.head(), initial=initial)

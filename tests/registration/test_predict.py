@@ -190,6 +190,8 @@ def test_what_does_not_suit_is_refused():
         predict(Known(SHIFT), card(), Pair(two, two))
     with pytest.raises(ValueError, match="`refine` is -1"):
         predict(Known(SHIFT), card(), Pair(head, head), refine=-1)
+    with pytest.raises(ValueError, match=r"`refine` is 1\.5"):
+        predict(Known(SHIFT), card(), Pair(head, head), refine=1.5)
     with pytest.raises(ValueError, match="numbers that are not finite"):
         predict(Known((float("nan"),) * 3), card(), Pair(head, head))
     with pytest.raises(ValueError, match=r"'afine'.*Did you mean 'affine'"):

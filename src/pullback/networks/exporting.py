@@ -99,15 +99,17 @@ def _require(*packages: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> contextlib.AbstractContextManager[None]:
-    """The exporter prints and warns of its own deprecated parts."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    """The exporter prints and warns of its own deprecated parts, and of what it cannot write shows the whole graph."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    unheard = io.StringIO()
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(unheard),
+            contextlib.redirect_stderr(unheard),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

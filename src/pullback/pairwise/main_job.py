@@ -197,7 +197,8 @@ def register(
     if model_file is not None:
         network, card = load_network(model_file, mirrored=mirrored)
         initial = words["initial"]
-        check_words_for_network(card, model=model, initial=initial, preset=preset, initial_model=initial_model)
+        given = {"model": model, "preset": preset, "smoothness": smoothness, "refine": refine}
+        check_words_for_network(card, initial=initial, initial_model=initial_model, **given)
         plan = plan_of(network, card, pair, refine=refine, base=plan)
         words |= {"model_file": str(model_file), "refine": refine, "mirrored": mirrored}
     elif mirrored:

@@ -107,18 +107,22 @@ def check_words_for_network(
     model: str,
     initial: Start | Sequence[Start] | None,
     preset: str,
+    smoothness: float,
+    refine: int,
     initial_model: str | Path | None = None,
 ) -> None:
     """Refuse words that a network leaves no room for.
 
     Raises:
-        ValueError: If `model` or `preset` is not the default, or a start is given where the card asks for no
-            registration before the network.
+        ValueError: If `model` or `preset` is not the default, or `smoothness` without a refinement, or a start is given
+            where the card asks for no registration before the network.
     """
     if model != "deformable":
         raise ValueError(f"`model` is '{model}', but a network gives a deformable map; leave `model` or `model_file`.")
     if preset != "brain":
         raise ValueError(f"`preset` is '{preset}', but a network has no levels; use `refine` for steps after it.")
+    if smoothness != 1 and not refine:
+        raise ValueError(f"`smoothness` is {smoothness}, but a network's answer is not smoothed; it is for `refine`.")
     for name, start in (("initial", initial), ("initial_model", initial_model)):
         if start is not None and card.alignment not in LINEAR:
             raise ValueError(
@@ -165,6 +169,8 @@ def _start(
     if initial is None:
         return Plan().methods, ()
     starts = [initial] if isinstance(initial, str | Path | AbstractTransform) else list(initial)
+    if not starts:
+        raise ValueError("`initial` is empty; give starts, or leave it out to have them searched.")
     for start in starts:
         if not isinstance(start, str | Path | AbstractTransform):
             raise TypeError(

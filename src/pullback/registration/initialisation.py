@@ -103,6 +103,11 @@ def _moments(foreground: Tensor, voxel_to_world: np.ndarray) -> tuple[np.ndarray
     planes = {(a, b): marks.sum(dim=3 - a - b, dtype=torch.int32).long().numpy() for a, b in ((0, 1), (0, 2), (1, 2))}
     lines = [planes[0, 1].sum(axis=1), planes[0, 1].sum(axis=0), planes[0, 2].sum(axis=0)]
     count = lines[0].sum()
+    if count == 0:
+        raise ValueError(
+            "One image is so much smaller than the other that nothing of it is left at a resolution of both; look at "
+            "their voxel sizes (`pullback info`), which should be in mm."
+        )
     first = np.array([line @ np.arange(len(line)) for line in lines])
     second = np.diag([line @ np.arange(len(line)) ** 2 for line in lines])
     for (a, b), plane in planes.items():

@@ -68,7 +68,7 @@ def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0
         base: What the card does not decide: similarity, starts of a linear stage, smoothing of the refinement, device.
     """
     base = base or Plan()
-    if refine < 0:
+    if not isinstance(refine, int) or refine < 0:
         raise ValueError(f"`refine` is {refine}, but 0 or more steps are needed.")
     _check(card, pair)
     deformable = None

@@ -46,13 +46,16 @@ def load_network(path: str | Path, *, mirrored: bool = False) -> tuple[AbstractN
     """
     path = Path(path)
     card = load_card(path)
-    network = build(card.family, **card.settings)
+    try:
+        network = build(card.family, **card.settings)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' has a card of which no network can be built: {error}") from error
     load_weights(path, network)
     return (_mirrored(network, card, path) if mirrored else network).eval(), card
 
 
 def _mirrored(network: AbstractNetwork, card: Card, path: Path) -> Mirrored:
-    axes = card.recipe.get("augmentation", {}).get("flips", ())
+    axes = ((card.recipe or {}).get("augmentation") or {}).get("flips", ())
     if not axes:
         raise ValueError(
             f"'{path}' was not trained on mirrored pairs (`augmentation.flips`), so that mirrored answers say nothing; "
