@@ -26,7 +26,7 @@ def draw_bars(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         values = [[row[measure] for row in rows if row["experiment"] == name] for name in names]
         axes.bar(names, [np.mean(v) for v in values], yerr=[np.std(v) for v in values], capsize=3, color="#4878a8")
         axes.set_title(title, fontsize=10)
-        axes.tick_params(axis="x", labelrotation=60, labelsize=8)
+        axes.tick_params(axis="x", labelrotation=90, labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
