@@ -1,5 +1,6 @@
 """How many threads compute."""
 
+import warnings
 from contextlib import AbstractContextManager
 
 import numba
@@ -37,4 +38,7 @@ def one_blas_thread() -> AbstractContextManager[object]:
     Its threads spin for a while after each product, and the compiled kernels want the cores then: on two cores a
     registration is up to three times slower for it, and the products are of small matrices.
     """
-    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+    with warnings.catch_warnings():  # it speaks up where two OpenMP libraries are loaded, which is not ours to mend
+        warnings.simplefilter("ignore", RuntimeWarning)
+        libraries = ThreadpoolController()
+    return libraries.select(internal_api="openblas").limit(limits=1)
