@@ -152,3 +152,10 @@ def test_numbers_as_they_were_printed():
     assert np.array([c.value for c in percentiles.values()]).tolist() == sorted(c.value for c in percentiles.values())
     with pytest.raises(ValueError, match="published"):
         published_table("im2grid")
+
+
+def test_a_table_of_labels_without_labels_is_named(tmp_path):
+    (tmp_path / "pairs.csv").write_text("pair,status,message,seconds\na,ok,,1.0\n")
+    (tmp_path / "labels.csv").write_text("pair,protocol,dice\na,nearest,0.5\n")
+    with pytest.raises(ValueError, match=r"labels\.csv' is damaged: each row needs .* a label"):
+        read_method(tmp_path)

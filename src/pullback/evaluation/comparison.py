@@ -99,7 +99,9 @@ def read_method(folder: str | Path, name: str | None = None) -> MethodResult:
         try:
             label, protocol = int(row["label"]), row["protocol"]
         except (KeyError, ValueError) as error:
-            raise ValueError(f"'{folder / LABELS}' is damaged: a row has no {error}.") from error
+            raise ValueError(
+                f"'{folder / LABELS}' is damaged: each row needs a protocol and a label (a whole number): {error}."
+            ) from error
         if row.get("name"):
             names[label] = row["name"]
         for key, value in row.items():

@@ -113,7 +113,10 @@ class PairPlan:
             raise ValueError("`of` is 'atlas', which needs `atlas`, the name of the scan that moves.")
         for name, kind in (("num_pairs", "random"), ("given", "given"), ("atlas", "atlas")):
             if getattr(self, name) and self.of != kind:
-                raise ValueError(f"`{name}` is for pairs of the kind '{kind}', but `of` is '{self.of}'.")
+                raise ValueError(
+                    f"`{name}` is for pairs of the kind '{kind}', but `of` is '{self.of}'; change `of`, or let "
+                    f"`{name}` be 0 or empty."
+                )
         for fixed, moving in self.given:
             if fixed == moving:
                 raise ValueError(f"`given` has the pair '{fixed}', '{moving}', but two different scans make a pair.")
