@@ -60,6 +60,10 @@ RESTRAINT = 0.15
 CONTENDER_SHARE, CONTENDER_DISTANCE = 0.1, 0.05
 """A candidate contends with the chosen start if it scores less by this share at most, and takes the object elsewhere by
 more than this share of half its length."""
+EMPHASIS = 0.5
+"""Width (standard deviation) of the Gaussian about the fixed object's centre that weighs voxels in the linear stage, in
+units of half the object's length: an affine map that cannot follow everything follows the middle, not a neck that
+another image lacks (``docs/accuracy.md``)."""
 
 Aligned = tuple[Initialisation | None, Choice, np.ndarray]
 """A start (None if none was looked for), the similarity that suits it, and the world matrix ``(4, 4)``."""
@@ -315,7 +319,7 @@ def _run_linear_from(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[np
         done = number / len(plan.object_voxels)
         frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
         matrix, value, values = optimise(
-            Comparison(fixed, moving, choice.linear, restraint=restraint),
+            Comparison(fixed.emphasise(centre, EMPHASIS * radius), moving, choice.linear, restraint=restraint),
             frame,
             max_steps=plan.max_steps,
             on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
