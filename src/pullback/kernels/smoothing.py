@@ -8,7 +8,7 @@ put them all in one set of the cache.
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.spans import clear, clear_outside, span_of, spread, union_of, widen
+from pullback.kernels.spans import clear, clear_outside, copy, span_of, spread, union_of, widen
 
 F4 = np.float32
 U8 = np.uint64
@@ -93,7 +93,7 @@ def convolve_first_axis(volumes, taps, out):
     `taps` is one half of the filter, centre first, with 1 or 3 + 4 m numbers; so in all functions of this file.
     """
     num, size_i, size_j, size_k = volumes.shape
-    source, target = volumes.reshape(-1), out.reshape(-1)
+    source_bits, target = volumes.reshape(-1).view(np.int32), out.reshape(-1)
     radius, area = len(taps) - 1, size_j * size_k
     pieces = (area + PIECE - 1) // PIECE
     mask = 1
@@ -104,16 +104,14 @@ def convolve_first_axis(volumes, taps, out):
         task = spread(turn, num * pieces)
         first = task % pieces * PIECE
         base, n = task // pieces * size_i * area + first, min(PIECE, area - first)
-        ring, line = np.empty((mask + 1) * PIECE, F4), np.empty(PIECE, F4)
+        ring = np.empty((mask + 1) * PIECE, F4)
+        ring_bits = ring.view(np.int32)
         places, num_filled = np.empty(2 * radius + 1, np.uint64), np.zeros(size_i + radius + 1, np.int64)
         for lead in range(size_i + radius):
             num_filled[lead + 1] = num_filled[lead]
             if lead < size_i:
-                start, at = base + lead * area, U8((lead & mask) * PIECE)
-                low, high = span_of(source, start, n)
-                num_filled[lead + 1] += high > low
-                for k in range(n):
-                    ring[at + U8(k)] = source[U8(start) + U8(k)]
+                at = U8((lead & mask) * PIECE)
+                num_filled[lead + 1] += copy(source_bits, U8(base + lead * area), ring_bits, at, n) != 0
             i = lead - radius
             if i < 0:
                 continue
@@ -123,37 +121,36 @@ def convolve_first_axis(volumes, taps, out):
                 continue
             for q in range(-radius, radius + 1):
                 places[radius + q] = U8((min(max(i + q, 0), size_i - 1) & mask) * PIECE)
-            _convolve(ring, places, taps, line, U8(0), n)
-            for k in range(n):
-                target[at + U8(k)] = line[U8(k)]
+            _convolve(ring, places, taps, target, at, n)
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
 def convolve_last_axes(volumes, taps_j, taps_k, out):
     """Filter each volume of ``(N, I, J, K)`` along K, then along J."""
     num, size_i, size_j, n = volumes.shape
-    source, target = volumes.reshape(-1), out.reshape(-1)
+    source_bits, target = volumes.reshape(-1).view(np.int32), out.reshape(-1)
     radius_j, radius_k = len(taps_j) - 1, len(taps_k) - 1
     for turn in prange(num * size_i):
         plane = spread(turn, num * size_i)
         rows = np.empty(size_j * n, F4)
         padded = np.empty(n + 2 * radius_k, F4)
+        padded_bits = padded.view(np.int32)
         lows, highs = np.empty(size_j, np.int64), np.empty(size_j, np.int64)
         places_j, places_k = np.empty(2 * radius_j + 1, np.uint64), np.empty(2 * radius_k + 1, np.uint64)
         base = plane * size_j * n
         for j in range(size_j):
-            start, at = base + j * n, U8(j * n)
-            low, high = span_of(source, start, n)
-            low, high = widen(low, high, radius_k, n)
+            at = U8(j * n)
+            low, high = n, 0
+            if copy(source_bits, U8(base + j * n), padded_bits, U8(radius_k), n) != 0:
+                low, high = span_of(padded, radius_k, n)
+                low, high = widen(low, high, radius_k, n)
             lows[j], highs[j] = low, high
             clear_outside(rows, at, low, high, n)
             if high <= low:
                 continue
             for k in range(radius_k):
-                padded[U8(k)] = source[U8(start)]
-                padded[U8(radius_k + n + k)] = source[U8(start + n - 1)]
-            for k in range(n):
-                padded[U8(radius_k) + U8(k)] = source[U8(start) + U8(k)]
+                padded[U8(k)] = padded[U8(radius_k)]
+                padded[U8(radius_k + n + k)] = padded[U8(radius_k + n - 1)]
             for q in range(2 * radius_k + 1):
                 places_k[q] = U8(low + q)
             _convolve(padded, places_k, taps_k, rows, at + U8(low), high - low)

@@ -21,6 +21,20 @@ def widen(low, high, radius, n):
 
 
 @njit(inline="always")
+def copy(source, start, out, at, n):
+    """``out[at:at+n] = source[start:start+n]``, both int32 views; returns 0 if all is (positive) zero.
+
+    A straight copy asks the memory for many places at once, where a search for the first number waits for each.
+    """
+    seen = np.int32(0)
+    for k in range(n):
+        bits = source[start + U8(k)]
+        out[at + U8(k)] = bits
+        seen |= bits
+    return seen
+
+
+@njit(inline="always")
 def span_of(values, start, n):
     """First and last (exclusive) index of what is not zero (or NaN) in ``values[start:start+n]``."""
     low = 0

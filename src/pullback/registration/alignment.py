@@ -55,7 +55,7 @@ ALIKE = 0.065
 """Distance of local structures at `COARSE_OBJECT_VOXELS` below which two images show the same thing in one contrast,
 whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
 (``docs/accuracy.md``)."""
-RESTRAINT = 0.15
+RESTRAINT = 0.3
 """Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
 CONTENDER_SHARE, CONTENDER_DISTANCE = 0.1, 0.05
 """A candidate contends with the chosen start if it scores less by this share at most, and takes the object elsewhere by

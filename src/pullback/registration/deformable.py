@@ -288,7 +288,8 @@ class _Stage:
         of the level that this run is, for `on_step`.
         """
         reason, num_steps = "made all its steps", self.level.num_steps
-        displacement, spare, force, room = start.clone(), self._empty(3), self._empty(3), self._empty(3)
+        displacement, spare, force, room = (self._empty(3) for _ in range(4))
+        displacement.copy_(start)
         images = self._empty(self.fixed.shape[1]), self._empty(self.fixed.shape[1])
         values: list[float] = []
         for step in range(num_steps):
@@ -341,16 +342,15 @@ class _Stage:
     def _force(
         self, displacement: Tensor, parts: _Parts, force: Tensor, room: Tensor, images: tuple[Tensor, Tensor]
     ) -> tuple[float, Tensor]:
-        """The objective's similarity and, per voxel, how it grows with a displacement (times the number of voxels)."""
+        """The objective's similarity and, per voxel, how it grows with a displacement (times a number)."""
         value, slope, warped = self._compare(displacement, parts.similarity, images)
         functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=force)
         for c in range(1, slope.shape[1]):
             force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room))
-        force.mul_(float(self.grid.num_voxels))
         for regularity in parts.regularities:
             pull = regularity.force(displacement)
-            if pull is not None:
-                force.add_(pull)
+            if pull is not None:  # of single voxels, where the similarity is a mean
+                force.add_(pull, alpha=1 / self.grid.num_voxels)
         return value, force
 
     def fade_out(self, update: Tensor) -> None:
