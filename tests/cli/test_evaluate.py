@@ -158,6 +158,26 @@ def test_labels_that_a_configuration_names_count_for_both_figures(tmp_path):
         assert (float(row["dice_nearest"]), int(row["num_labels"])) == (pytest.approx(expected), 1)
 
 
+def test_a_label_that_no_map_holds_is_named(tmp_path, capsys):
+    dataset = write_dataset(tmp_path / "data", 1)
+    words = [
+        "evaluate",
+        str(dataset),
+        "--quiet",
+        *QUICK,
+        "--label",
+        "1",
+        "--label",
+        "99",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert run(words) == 0
+    told = capsys.readouterr().err
+    assert "label 99" in told
+    assert "label 1:" not in told
+
+
 def test_the_start_of_a_data_set_is_scored_without_a_submission(tmp_path):
     dataset = write_dataset(tmp_path / "data", 1)
     assert run(["evaluate", str(dataset), "--out", str(tmp_path / "out"), "--quiet", *QUICK]) == 0

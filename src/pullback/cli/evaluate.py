@@ -170,6 +170,11 @@ def command(
         else:
             case = case_from_words({**words, "points_in": points_in}, Path(), SINGLE)
             outcome = evaluate(jobs_of([case]), check_folder(out, overwrite=overwrite), is_strict=True, **options)
+    measured = {row["label"] for row in outcome.summary["labels"]}
+    for number in sorted(set(label or ()) - measured):
+        print(
+            f"note: nothing was measured of label {number}: no label map that was compared holds it.", file=sys.stderr
+        )
     if not quiet:
         print(outcome.text, end="")
         print(f"written: {out}/")
