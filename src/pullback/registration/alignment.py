@@ -55,7 +55,7 @@ ALIKE = 0.065
 """Distance of local structures at `COARSE_OBJECT_VOXELS` below which two images show the same thing in one contrast,
 whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
 (``docs/accuracy.md``)."""
-RESTRAINT = 0.3
+RESTRAINT = 0.2
 """Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
 CONTENDER_SHARE, CONTENDER_DISTANCE = 0.1, 0.05
 """A candidate contends with the chosen start if it scores less by this share at most, and takes the object elsewhere by
@@ -63,7 +63,7 @@ more than this share of half its length."""
 EMPHASIS = 0.4
 """Width (standard deviation) of the Gaussian about the fixed object's centre that weighs voxels in the linear stage, in
 units of half the object's length: an affine map that cannot follow everything follows the middle, not a neck that
-another image lacks (``docs/accuracy.md``)."""
+another image lacks. Volumes only: slices have no voxels to spare (``docs/accuracy.md``)."""
 
 Aligned = tuple[Initialisation | None, Choice, np.ndarray]
 """A start (None if none was looked for), the similarity that suits it, and the world matrix ``(4, 4)``."""
@@ -317,9 +317,10 @@ def _run_linear_from(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[np
             continue
         previous = fixed.grid.shape
         done = number / len(plan.object_voxels)
+        emphasised = fixed if fixed.is_flat else fixed.emphasise(centre, EMPHASIS * radius)
         frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
         matrix, value, values = optimise(
-            Comparison(fixed.emphasise(centre, EMPHASIS * radius), moving, choice.linear, restraint=restraint),
+            Comparison(emphasised, moving, choice.linear, restraint=restraint),
             frame,
             max_steps=plan.max_steps,
             on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
