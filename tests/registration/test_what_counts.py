@@ -1,4 +1,4 @@
-"""The middle of an object leads the linear map."""
+"""What counts how much: the middle of an object in the linear stage, a pull in the deformable one."""
 
 import math
 from dataclasses import replace
@@ -8,10 +8,13 @@ import numpy as np
 import torch
 
 from examples import oblique_axes
-from phantoms import head, points_in
+from phantoms import head, points_in, slice_of_head
 from pullback.data import Image, Pair
-from pullback.registration import Plan, alignment, register
-from pullback.registration.volume import prepare
+from pullback.registration import Plan, alignment, deformable, register
+from pullback.registration.schedule import Level, Plateau
+from pullback.registration.volume import Volume, prepare
+from pullback.regularity import AbstractRegularity, Diffusion
+from pullback.similarity import LNCC
 from pullback.space import Grid
 from pullback.transforms import DisplacementField, warp
 
@@ -51,3 +54,23 @@ def test_a_neck_that_leans_leaves_the_head_where_it_is() -> None:
         without = error()
     assert without > 1.0
     assert error() < 0.7 * without
+
+
+def test_every_voxel_of_a_slice_counts_the_same() -> None:
+    scan = Image(slice_of_head().tensor.roll(2, dims=1), slice_of_head().grid)
+    with mock.patch.object(Volume, "emphasise", side_effect=AssertionError):
+        register(Pair(slice_of_head(), scan), Plan(deformable=None))
+
+
+def test_a_pull_weighs_as_much_as_the_similarity_of_its_voxel() -> None:
+    volume = prepare(head())
+    stage = deformable._Stage.between(volume, volume, np.eye(4), Level(4, 1), "cpu")
+    displacement = 0.3 * torch.randn(1, 3, *stage.grid.shape, generator=torch.Generator().manual_seed(0))
+    images = stage._empty(1), stage._empty(1)
+
+    def force(*regularities: AbstractRegularity) -> torch.Tensor:
+        parts = deformable._Parts(LNCC(), regularities, deformable.SteepestAscent(), Plateau(), None)
+        return stage._force(displacement, parts, stage._empty(3), stage._empty(3), images)[1].clone()
+
+    pull = Diffusion().force(displacement) / stage.grid.num_voxels
+    torch.testing.assert_close(force(Diffusion()) - force(), pull, rtol=1e-3, atol=1e-3 * float(pull.abs().max()))
