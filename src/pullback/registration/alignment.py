@@ -56,7 +56,8 @@ ALIKE = 0.065
 whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
 (``docs/accuracy.md``)."""
 RESTRAINT = 0.2
-"""Restraint of a map that is held near its start, in units of MIND; set on six prostates (``docs/accuracy.md``)."""
+"""Restraint of a map that is held near its start, in units of MIND: prostates like 0.3 a little better, a mouse that is
+held by mistake less (``docs/accuracy.md``)."""
 CONTENDER_SHARE, CONTENDER_DISTANCE = 0.1, 0.05
 """A candidate contends with the chosen start if it scores less by this share at most, and takes the object elsewhere by
 more than this share of half its length."""

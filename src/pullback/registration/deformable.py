@@ -342,7 +342,7 @@ class _Stage:
     def _force(
         self, displacement: Tensor, parts: _Parts, force: Tensor, room: Tensor, images: tuple[Tensor, Tensor]
     ) -> tuple[float, Tensor]:
-        """The objective's similarity and, per voxel, how it grows with a displacement (times a number)."""
+        """The objective's similarity and, per voxel, how it grows with a displacement."""
         value, slope, warped = self._compare(displacement, parts.similarity, images)
         functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=force)
         for c in range(1, slope.shape[1]):
