@@ -86,13 +86,13 @@ class Volume:
         seen = self.foreground[None, None].to(torch.float32)
         return replace(self, weights=seen if self.weights is None else self.weights * seen, has_background=False)
 
-    def emphasise(self, centre: np.ndarray, width_mm: float) -> "Volume":
-        r"""A copy whose weights fall off with the distance d from a world point ``(3,)``: $(1 + d^2 / w^2)^{-2}$."""
+    def emphasise(self, centre: np.ndarray, sigma_mm: float) -> "Volume":
+        """A copy whose weights fall off from a world point ``(3,)`` like a Gaussian."""
         matrix = self.grid.voxel_to_world.numpy()
-        offsets = (matrix[:3, 3] - np.asarray(centre))[:, None, None, None] / width_mm
-        axes = [np.arange(size) * (matrix[:3, n, None] / width_mm) for n, size in enumerate(self.grid.shape)]
+        offsets = (matrix[:3, 3] - np.asarray(centre))[:, None, None, None] / (2**0.5 * sigma_mm)
+        axes = [np.arange(size) * (matrix[:3, n, None] / (2**0.5 * sigma_mm)) for n, size in enumerate(self.grid.shape)]
         away = offsets + axes[0][:, :, None, None] + axes[1][:, None, :, None] + axes[2][:, None, None, :]
-        falling = torch.from_numpy(((1 + np.sum(away**2, axis=0)) ** -2).astype(np.float32))[None, None]
+        falling = torch.from_numpy(np.exp(-np.sum(away**2, axis=0)).astype(np.float32))[None, None]
         return replace(self, weights=falling if self.weights is None else self.weights * falling)
 
     def spacing_mm(self) -> np.ndarray:
