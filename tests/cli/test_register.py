@@ -245,6 +245,8 @@ def test_images_that_cannot_be_registered(here: Path, capsys, images: tuple[str,
         (["--fixed-points", "points.csv", "--moving-points", "few_points.csv"], "must correspond"),
         (["--fixed-points", "no_header.csv", "--moving-points", "moving_points.csv"], "no_header.csv"),
         (["surplus.nii.gz"], "surplus.nii.gz"),
+        (["--lps"], "there are none"),
+        (["--initial", ""], "is empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -109,6 +109,13 @@ def test_points_need_no_image(tmp_path, table):
     assert score(Case("p", **points, transform=("identity",))).values["tre_mean_mm"] == pytest.approx(SHIFT)
 
 
+def test_points_belong_together_by_name(tmp_path, table):
+    (tmp_path / "a.csv").write_text("x,y,z,name\n1,2,3,a\n4,5,6,b\n7,8,9,c\n")
+    (tmp_path / "b.csv").write_text("x,y,z,name\n7,8,9,c\n1,2,3,a\n")
+    case = Case("p", fixed_points=tmp_path / "a.csv", moving_points=tmp_path / "b.csv", transform=("identity",))
+    assert score(case).values["tre_max_mm"] == 0.0
+
+
 def test_a_mask_says_where_it_counts(tmp_path, table):
     mask = torch.zeros(1, *GRID.shape, dtype=torch.int32)
     mask[0, 4:6, 4:6, 4:6] = 1

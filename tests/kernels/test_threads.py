@@ -1,5 +1,8 @@
 """Results do not depend on the number of threads, to the last bit, and a registration keeps to its own threads."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numba
@@ -13,6 +16,7 @@ from examples import noise
 from phantoms import head
 from pullback import functional
 from pullback.data import Pair
+from pullback.kernels.threads import use_threads
 from pullback.registration import Plan, register
 
 SHAPE = (70, 9, 11)
@@ -90,6 +94,33 @@ def with_threads(num_threads: int, work: Callable[[], list[Tensor]]) -> list[Ten
 def test_one_thread_and_two_give_the_same_bits(work):
     for one, two in zip(with_threads(1, work), with_threads(2, work), strict=True):
         assert torch.equal(one, two)
+
+
+def test_a_number_of_threads_is_for_one_call():
+    before = use_threads(None), torch.get_num_threads()
+    try:
+        assert use_threads(1) == 1
+        assert torch.get_num_threads() == 1
+    finally:
+        assert (use_threads(None), torch.get_num_threads()) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_forked_after_computing_says_what_to_do_instead_of_hanging():
+    program = (
+        "import os, sys, numpy as np, pullback as pb\n"
+        "image = np.add.outer(np.arange(20.0) ** 2, np.arange(20.0))\n"
+        "pb.register(image, image, model='rigid', initial='header')\n"
+        "if os.fork() == 0:\n"
+        "    try:\n"
+        "        pb.register(image, image, model='rigid', initial='header')\n"
+        "    except RuntimeError as error:\n"
+        "        print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert "spawn" in found.stdout
 
 
 def openblas_threads() -> list[int]:

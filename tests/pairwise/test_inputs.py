@@ -84,12 +84,35 @@ def test_the_inverse_is_the_other_map():
         ({"channel_weights": [float("nan")]}, "channel"),
         ({"channel_weights": [0]}, "channel"),
         ({"initial": Affine(np.eye(3))}, "has 2 dimensions"),
+        ({"points_in_lps": True}, "there are none"),
         ({"initial": DisplacementField(torch.zeros(3, 4, 4, 4), pb.Grid.from_spacing((4, 4, 4)))}, "is not linear"),
     ],
 )
 def test_what_is_not_understood_is_refused(option: dict, message: str):
     with pytest.raises(ValueError, match=message):
         phantoms.register(phantoms.head(), phantoms.plain_scan()[0], **option)
+
+
+def test_landmarks_belong_together_by_name():
+    (scan, truth), places = phantoms.plain_scan(), phantoms.points_in(phantoms.head())[::3001][:4]
+    fixed = pb.Points(places, ("a", "b", "c", "d"))
+    moving = pb.Points(truth(places)[[2, 0, 3, 1]], ("c", "a", "d", "b"))
+    words = {"initial": truth, "model": "affine", "fixed_points": fixed}
+    found = phantoms.register(phantoms.head(), scan, moving_points=moving, **words).summary()["points"]
+    assert found["max_mm_after"] < 1
+    assert found["median_mm_after"] == pytest.approx(found["mean_mm_after"], abs=0.5)
+    few = pb.Points(moving.coordinates[:3], moving.names[:3])
+    assert phantoms.register(phantoms.head(), scan, moving_points=few, **words).summary()["points"]["number"] == 3
+
+
+def test_the_median_of_two_landmarks_is_between_them():
+    grid = phantoms.head().grid
+    ends = grid.to_world(torch.tensor([[5.0, 5, 5], [9, 9, 9]]))
+    moved = ends + torch.tensor([[0.0, 0, 0], [10, 0, 0]])
+    words = {"initial": "none", "model": "deformable", "preset": "fast"}
+    points = {"fixed_points": pb.Points(ends), "moving_points": pb.Points(moved)}
+    found = phantoms.register(phantoms.head(), phantoms.head(), **words, **points).summary()["points"]
+    assert found["median_mm_before"] == pytest.approx(5)
 
 
 def test_two_dimensions_do_not_go_with_three():

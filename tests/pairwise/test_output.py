@@ -146,6 +146,16 @@ def test_the_folder_around_the_directory_must_exist(tmp_path: Path):
         phantoms.quick().save(tmp_path / "a" / "b")
 
 
+def test_a_folder_that_takes_no_files_is_said_before_the_work(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="is a link to a folder that does not exist"):
+        output.check_directory(tmp_path / "link", overwrite=False)
+    with pytest.raises(OSError, match="Nothing can be written into"):
+        output.check_directory("/proc/out", overwrite=False)
+    output.check_directory(tmp_path / "out", overwrite=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"link"}
+
+
 def test_the_headers_codes_are_kept(tmp_path: Path):
     nibabel = pytest.importorskip("nibabel")
     head = phantoms.head()

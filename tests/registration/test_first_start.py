@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import phantoms
 import pullback as pb
@@ -65,6 +66,26 @@ def test_a_start_is_narrowed_to_the_kind_that_was_asked_for(kind: str, expected:
     near = expected(narrowed(start, kind, volume).matrix)
     np.testing.assert_allclose(near(centre), Affine(start.matrix)(centre), atol=1e-6)
     assert narrowed(start, "affine", volume) is start
+
+
+def test_a_mirror_is_narrowed_to_a_turn():
+    volume = prepare(phantoms.head())
+    start = Candidate("learned", np.diag([-1.0, 1.0, 1.1, 1.0]))
+    linear = narrowed(start, "rigid", volume).matrix[:3, :3]
+    np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(linear) > 0
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("rigid", Rigid), ("similarity", Similarity)])
+def test_a_given_transform_gives_no_more_freedom_than_the_model(kind: str, expected: type):
+    scan, truth = phantoms.plain_scan()
+    stretched = Affine(truth.matrix @ torch.diag(torch.tensor([1.2, 0.85, 1.0, 1.0], dtype=torch.float64)))
+    for initial in (stretched, [stretched, "header"]):
+        found = phantoms.register(phantoms.head(), scan, model=kind, initial=initial).fixed_to_moving
+        assert isinstance(found, expected)
+        scales = np.linalg.svd(found.linear.numpy())[1]
+        assert np.ptp(scales) < 1e-9
+        assert kind == "similarity" or abs(scales[0] - 1) < 1e-9
 
 
 def test_weights_of_an_affine_network_give_the_start(tmp_path):

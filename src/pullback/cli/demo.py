@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 
@@ -74,7 +75,7 @@ def _errors(found: AbstractTransform, truth: AbstractTransform, points: torch.Te
     distances = torch.linalg.vector_norm(found(points) - truth(points), dim=1)
     return {
         "mean": float(distances.mean()),
-        "median": float(distances.median()),
+        "median": float(np.median(distances.numpy())),
         "95th percentile": float(distances.kthvalue(int(0.95 * len(distances))).values),
         "maximum": float(distances.max()),
     }

@@ -86,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; every error becomes one line."""
+    if "" in arguments:
+        return _complain("one of the words is empty; is a variable of the shell not set?", BAD_INPUT)
     try:
         command = typer.main.get_command(app)
         words = spread_initial([_at_home(word) for word in arguments]) or ["--help"]

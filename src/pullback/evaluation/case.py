@@ -19,6 +19,7 @@ from pullback.io import (
     read_voxel_displacement,
 )
 from pullback.io.frames import field_from_voxels, vectors_in_voxels
+from pullback.landmarks import pair_by_name
 from pullback.space import Grid
 from pullback.transforms import AbstractTransform, DisplacementField, chain, identity
 
@@ -183,13 +184,17 @@ class Files:
 
     @cached_property
     def fixed_points(self) -> Points:
-        """Landmarks of the fixed image."""
-        return self._points("fixed_points")
+        """Landmarks of the fixed image; paired with the moving ones by name where there are those."""
+        return self._landmarks[0]
 
     @cached_property
     def moving_points(self) -> Points:
-        """Landmarks of the moving image."""
-        return self._points("moving_points")
+        """Landmarks of the moving image, in the order of the fixed ones."""
+        return self._landmarks[1]
+
+    @cached_property
+    def _landmarks(self) -> tuple[Points, Points]:
+        return pair_by_name(self._points("fixed_points"), self._points("moving_points"))
 
     def _points(self, name: str) -> Points:
         path, frame = self._path(name), self.case.points_in

@@ -1,17 +1,34 @@
 """How many threads compute."""
 
+import os
 import warnings
 from contextlib import AbstractContextManager
 
 import numba
+import numba.np.ufunc.parallel as numba_threads
 import torch
 from threadpoolctl import ThreadpoolController
 
 from pullback.checks import check_positive
 
+_before: list[int] = []
+"""Threads of the compiled kernels and of torch before a number was first given."""
+
+_forked_from: list[int] = []
+"""The process that this one was forked from, if that had started its threads."""
+
+
+def _remember_fork() -> None:
+    if getattr(numba_threads, "_is_initialized", False):
+        _forked_from.append(os.getppid())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_remember_fork)
+
 
 def use_threads(num_threads: int | None) -> int:
-    """Set the threads of the compiled kernels and of torch; None leaves all that the machine allows.
+    """Set the threads of the compiled kernels and of torch; None takes as many as before a number was first given.
 
     Results do not depend on it.
 
@@ -20,16 +37,29 @@ def use_threads(num_threads: int | None) -> int:
 
     Raises:
         ValueError: If more are asked for than the machine has.
+        RuntimeError: In a process that was forked from one that had computed: its threads are gone, and OpenMP ends it.
     """
+    if _forked_from:
+        raise RuntimeError(
+            f"This process was forked from one that had computed before (process {_forked_from[0]}), and has none of "
+            'its threads; start processes by "spawn" or "forkserver" (multiprocessing.get_context).'
+        )
     most = int(numba.config.NUMBA_NUM_THREADS)
     if num_threads is None:
+        _set(*_before) if _before else None
         return int(numba.get_num_threads())
     check_positive("threads", num_threads)
     if num_threads > most:
         raise ValueError(f"`threads` is {num_threads}, but this machine offers {most}; ask for {most} or fewer.")
-    numba.set_num_threads(num_threads)
-    torch.set_num_threads(num_threads)
+    if not _before:
+        _before.extend((numba.get_num_threads(), torch.get_num_threads()))
+    _set(num_threads, num_threads)
     return num_threads
+
+
+def _set(compiled: int, torchs: int) -> None:
+    numba.set_num_threads(compiled)
+    torch.set_num_threads(torchs)
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

@@ -95,7 +95,7 @@ def _estimated_tolerance(fixed: Tensor, moving: Tensor, matrix: Tensor, kind: st
     """From the median distance: normal errors of the same spread along every axis."""
     num_dims, num_points = fixed.shape[1], len(fixed)
     spare = max(num_points - num_needed(kind, num_dims), 1)
-    median = float(_errors(matrix, fixed, moving).median())
+    median = float(np.median(_errors(matrix, fixed, moving).numpy()))
     spread = (1 + 5 / spare) * median / math.sqrt(stats.chi2.median(num_dims))
     smallest = SMALLEST_SHARE * float(torch.linalg.vector_norm(moving - moving.mean(0), dim=1).max())
     return max(math.sqrt(stats.chi2.ppf(EXPECTED, num_dims)) * spread, smallest)

@@ -9,6 +9,7 @@ from typing import Any
 from pullback.data import Image, LabelMap, Pair, Points
 from pullback.io import image_from, labels_from, read_points
 from pullback.kernels.threads import use_threads
+from pullback.landmarks import pair_by_name
 from pullback.pairwise.output import save
 from pullback.pairwise.summary import summarise, view_of
 from pullback.pairwise.words import Start, check_words_for_network, learned_start, plan_from_words
@@ -148,7 +149,8 @@ def register(
         smoothness: Factor of the widths of smoothing of the deformation, from 0 to 10; larger is smoother.
         fixed_mask, moving_mask: Voxels to compare, on the grid of their image.
         fixed_labels, moving_labels: Label maps, to be scored before and after; they do not steer.
-        fixed_points, moving_points: Corresponding landmarks in world mm (csv or :class:`pullback.Points`), scored too.
+        fixed_points, moving_points: Corresponding landmarks in world mm (csv or :class:`pullback.Points`), by the names
+            that both sides share or else in one order; scored too.
         points_in_lps: Whether files of landmarks hold ITK's LPS mm.
         label_names: What labels are called in the report.
         channel_weights: Factor of each channel of multi-channel images.
@@ -175,7 +177,7 @@ def register(
         fixed,
         moving,
         *(None if m is None else labels_from(m) for m in (fixed_mask, moving_mask, fixed_labels, moving_labels)),
-        *(_points(points, points_in_lps, fixed.grid.num_dims) for points in (fixed_points, moving_points)),
+        *_landmarks(fixed_points, moving_points, points_in_lps, fixed.grid.num_dims),
     )
     if label_names and pair.fixed_labels is None:
         raise ValueError("`label_names` came without labels to be called so; give `fixed_labels` and `moving_labels`.")
@@ -222,8 +224,18 @@ def _learned_start(weights: str | Path, pair: Pair, plan: Plan) -> Candidate:
     return predict_start(network, card, pair, device=plan.device)
 
 
-def _points(points: Any, lps: bool, num_dims: int) -> Points | None:
-    if points is None or isinstance(points, Points):
+def _landmarks(fixed: Any, moving: Any, lps: bool, num_dims: int) -> tuple[Points | None, Points | None]:
+    """Both sides' landmarks, in one order if their names say so."""
+    if lps and not any(isinstance(points, str | Path) for points in (fixed, moving)):
+        raise ValueError("`points_in_lps` (--lps) is for files of landmarks, but there are none; leave it out.")
+    found = [None if points is None else _points(points, lps, num_dims) for points in (fixed, moving)]
+    if found[0] is None or found[1] is None:
+        return found[0], found[1]
+    return pair_by_name(found[0], found[1])
+
+
+def _points(points: Any, lps: bool, num_dims: int) -> Points:
+    if isinstance(points, Points):
         return points
     if isinstance(points, str | Path):
         return read_points(points, lps=lps, num_dims=num_dims)

@@ -40,6 +40,7 @@ def check_directory(directory: str | Path, *, overwrite: bool, bids: str | None 
     Raises:
         FileExistsError: If it holds results already and `overwrite` is false, or is no directory.
         FileNotFoundError: If its parent does not exist.
+        OSError: If nothing can be written there.
         ValueError: If `bids` is not of the form that BIDS names have.
     """
     directory = Path(directory).expanduser()
@@ -49,8 +50,15 @@ def check_directory(directory: str | Path, *, overwrite: bool, bids: str | None 
     there = [name for name in names if (directory / name).exists()]
     if there and not overwrite:
         raise FileExistsError(f"'{directory}' holds results already ({', '.join(there)}); use --overwrite or another.")
-    if not directory.absolute().parent.is_dir():
-        raise FileNotFoundError(f"The folder '{directory.absolute().parent}' of '{directory}' does not exist.")
+    parent = directory.absolute().parent
+    if not parent.is_dir():
+        raise FileNotFoundError(f"The folder '{parent}' of '{directory}' does not exist.")
+    if directory.is_symlink() and not directory.exists():
+        raise FileNotFoundError(f"'{directory}' is a link to a folder that does not exist.")
+    try:
+        tempfile.TemporaryDirectory(prefix=".pullback-", dir=directory if directory.exists() else parent).cleanup()
+    except OSError as error:
+        raise OSError(f"Nothing can be written into '{directory}': {error.strerror}.") from None
     return directory
 
 

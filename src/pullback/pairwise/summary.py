@@ -12,7 +12,7 @@ import torch
 from pullback.data import Image, LabelMap, Points
 from pullback.data.image import AbstractVoxels
 from pullback.io.json_text import plain
-from pullback.metrics import dice_per_label, mean_dice, point_errors_mm
+from pullback.metrics import dice_per_label, mean_dice, point_errors_mm, summarise_errors
 from pullback.metrics.cost import peak_memory_mb
 from pullback.reports import RegistrationView
 from pullback.space import axis_codes
@@ -168,9 +168,8 @@ def _points(registration: "Registration") -> dict[str, Any] | None:
         ("after", result.fixed_to_moving),
     ):
         errors = point_errors_mm(warp_points(pair.fixed_points, transform), pair.moving_points)
-        found[f"mean_mm_{word}"] = float(errors.mean())
-        found[f"median_mm_{word}"] = float(errors.median())
-        found[f"max_mm_{word}"] = float(errors.max())
+        about = summarise_errors(errors)
+        found |= {f"mean_mm_{word}": about.mean, f"median_mm_{word}": about.median, f"max_mm_{word}": about.maximum}
     return found
 
 

@@ -78,20 +78,23 @@ def find_linear_map(work: Work) -> Aligned:
     """
     plan = work.plan
     wanted = weigh(plan.similarity(work.fixed, work.moving), plan.channel_weights) if plan.similarity else None
+    given = plan.given
+    if plan.linear is not None:
+        given = tuple(narrowed(start, plan.linear.kind, work.fixed) for start in given)
     if plan.first is None:
-        return _run_from(work, lambda: _compete(work, wanted, plan.given))
+        return _run_from(work, lambda: _compete(work, wanted, given))
     if "none" in plan.methods:
         raise ValueError("`first` is given, but `methods` is 'none', which leaves no start to fall back on.")
     nonsense = nonsense_of(plan.first)
     if nonsense:
-        start, choice, matrix = _run_from(work, lambda: _compete(work, wanted, plan.given))
+        start, choice, matrix = _run_from(work, lambda: _compete(work, wanted, given))
         why = f"'{plan.first.name}' could not be tried: {nonsense}; the classical starts competed without it"
         return replace(start, why=why), choice, matrix
     first = narrowed(plan.first, _kind(plan), work.fixed)
     found, doubts = _try_alone(work, wanted, first)
     if found is not None:
         return found
-    start, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*plan.given, first)))
+    start, choice, matrix = _run_from(work, lambda: _compete(work, wanted, (*given, first)))
     why = f"'{first.name}' was not trusted: {'; '.join(doubts)}; it competed with the classical starts"
     return replace(start, why=why), choice, matrix
 

@@ -37,6 +37,8 @@ def nonsense_of(start: Candidate) -> str:
 def narrowed(start: Candidate, kind: str, fixed: Volume) -> Candidate:
     """The start as a map of a kind, the nearest one that takes the fixed object's centre to the same place.
 
+    Only an affine map may mirror.
+
     Args:
         start: Any linear map.
         kind: ``translation``, ``rigid``, ``similarity`` or ``affine``.
@@ -48,6 +50,7 @@ def narrowed(start: Candidate, kind: str, fixed: Volume) -> Candidate:
     centre = geometry_of(fixed)[0][skip:]
     linear = start.matrix[skip:3, skip:3]
     u, scales, vt = np.linalg.svd(linear)
+    u[:, -1] *= np.sign(np.linalg.det(u @ vt))
     kept = {"translation": np.eye(len(linear)), "rigid": u @ vt}.get(kind, u @ vt * np.exp(np.log(scales).mean()))
     matrix = start.matrix.copy()
     matrix[skip:3, skip:3] = kept

@@ -110,7 +110,7 @@ def _run_deformable(work: Work, choice: Choice, matrix: np.ndarray, start: Defor
 def _as_transform(matrix: np.ndarray, plan: Plan, is_flat: bool) -> AbstractLinear:
     """The world matrix as a transform of the narrowest class that the plan promises."""
     matrix = lower_matrix(matrix, is_flat)
-    if plan.linear is None or plan.given:
+    if plan.linear is None:
         return identity(len(matrix) - 1) if np.array_equal(matrix, np.eye(len(matrix))) else Affine(matrix)
     kind = LINEAR_CLASSES[plan.linear.kind]
     return kind(_orthogonalise(matrix) if kind in (Rigid, Similarity) else matrix)
