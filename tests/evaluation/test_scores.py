@@ -164,6 +164,26 @@ def test_one_hot_is_the_arg_max_of_interpolated_indicators():
     assert torch.equal(found[clear], shares.argmax(dim=0)[clear].int())
 
 
+def test_intensities_outside_the_field_of_view_or_invalid_take_no_part(tmp_path, table):
+    holes = Image(image().tensor.clone(), GRID)
+    holes.tensor[0, 3:6, 3:6, 3:6] = torch.nan
+    pb.write_image(tmp_path / "holes.nii.gz", holes)
+    measures = Request(["intensity"])
+    for fixed, warped in (("fixed", "holes"), ("holes", "fixed"), ("holes", "holes")):
+        case = Case("p", fixed=tmp_path / f"{fixed}.nii.gz", warped=tmp_path / f"{warped}.nii.gz")
+        assert score(case, measures).values["mse"] == 0.0
+    pb.write_transform(tmp_path / "half.tfm", shift_by(0.5))
+    moving = Image(torch.full_like(image().tensor, 7.0), GRID)
+    moving.tensor[0, 3:6, 3:6, 3:6] = torch.nan
+    pb.write_image(tmp_path / "moving.nii.gz", moving)
+    pb.write_image(tmp_path / "flat.nii.gz", Image(torch.full_like(image().tensor, 7.0), GRID))
+    files = {"fixed": tmp_path / "flat.nii.gz", "moving": tmp_path / "moving.nii.gz"}
+    for name in ("half", "a0"):
+        assert score(Case("p", **files, transform=(tmp_path / f"{name}.tfm",)), measures).values["mse"] == 0.0
+    pb.write_transform(tmp_path / "far.tfm", Translation.by([0, 100.0, 0]))
+    assert math.isnan(score(Case("p", **files, transform=(tmp_path / "far.tfm",)), measures).values["mse"])
+
+
 def test_nothing_to_measure_is_said(tmp_path, table):
     with pytest.raises(ValueError, match="Pair 'p' has fixed, with which nothing"):
         score(Case("p", fixed=tmp_path / "fixed.nii.gz"))

@@ -1,15 +1,17 @@
 """All numbers of one pair."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pullback import functional, metrics
 from pullback.checks import check_choice
 from pullback.data import Image, LabelMap
 from pullback.evaluation.case import Case, Files
+from pullback.evaluation.field_of_view import valid_voxels, voxels_seen
 from pullback.evaluation.learn2reg_script import sd_log_jacobian
 from pullback.evaluation.measures import GROUPS
 from pullback.evaluation.protocols import GIVEN, PROTOCOLS, warp_labels
@@ -80,7 +82,7 @@ def score(case: Case, request: Request | None = None) -> Scores:
         values |= _of_deformation(files)
     if "fixed" in present and ("warped" in present or ("moving" in present and is_mapped)):
         warped = files.warped if "warped" in present else warp(files.moving, files.transform, onto=files.fixed.grid)
-        values |= _of_intensity(files, warped) if "intensity" in request.groups else {}
+        values |= _of_intensity(files, warped, _compared(files, present)) if "intensity" in request.groups else {}
     if not values:
         raise ValueError(
             f"Pair '{case.pair}' has {', '.join(sorted(present - {'pair', 'points_in'})) or 'nothing'}, with which "
@@ -208,8 +210,19 @@ def _of_other_maps(files: Files) -> dict[str, float]:
     return values
 
 
-def _of_intensity(files: Files, warped: Image) -> dict[str, float]:
-    """Means over channels."""
+def _compared(files: Files, present: Set[str]) -> Tensor | None:
+    """Voxels whose intensities are compared: in the mask, valid in both images, within the moving one where known."""
+    known = valid_voxels(files.fixed)
+    if "warped" in present:
+        known = known & valid_voxels(files.warped)
+    if "moving" in present and present & set(TRANSFORMED):
+        known = known & voxels_seen(files.moving, files.transform, files.fixed.grid)
+    known = known if files.region is None else known & files.region
+    return None if bool(known.all()) else known
+
+
+def _of_intensity(files: Files, warped: Image, region: Tensor | None) -> dict[str, float]:
+    """Means over channels; NaN where there is no voxel to compare."""
     if warped.num_channels != files.fixed.num_channels:
         raise ValueError(
             f"The fixed image of pair '{files.case.pair}' has {files.fixed.num_channels} channels and the moving one "
@@ -221,5 +234,7 @@ def _of_intensity(files: Files, warped: Image) -> dict[str, float]:
         "lncc": metrics.mean_local_correlation,
         "nmi": metrics.normalised_mutual_information,
     }
+    if region is not None and not bool(region.any()):
+        return dict.fromkeys(measures, float("nan"))
     pairs = list(zip(files.fixed.tensor, warped.tensor, strict=True))
-    return {name: float(np.mean([m(f, w, files.region) for f, w in pairs])) for name, m in measures.items()}
+    return {name: float(np.mean([m(f, w, region) for f, w in pairs])) for name, m in measures.items()}
