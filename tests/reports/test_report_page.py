@@ -252,6 +252,24 @@ def test_the_worst_places_are_named(make_view):
     assert page.texts.index("Landmark two") < page.texts.index("Landmark one")
 
 
+def test_label_maps_without_a_common_label_have_no_dice(make_view, summary):
+    view = make_view((12, 9), summary=summary | {"labels": {"mean_dice_after": None, "per_label": {}}})
+    view = replace(view, warped_labels=LabelMap(view.fixed_labels.tensor * 7, view.fixed.grid))
+    texts = check(render(view)).texts
+    assert "The two label maps share no label, so there is no Dice." in texts
+    assert not any(text.startswith(("Label 1", "Label 7")) for text in texts)
+    assert "Label Dice" not in texts
+
+
+def test_what_before_means_is_said_where_it_is_not_the_headers(make_view, summary):
+    view = make_view((12, 9), summary=summary | {"before": "centres of mass together"})
+    texts = check(render(view)).texts
+    assert "centres of mass together" in texts
+    assert texts.count("Before: centres of mass together") == 4
+    plain = check(render(replace(view, summary=summary | {"before": "as the headers say"}))).texts
+    assert not any(one.startswith("Before:") or "hardly overlap" in one for one in plain)
+
+
 def test_levels_are_named_as_register_names_them(make_view, summary):
     levels = [
         {"stage": "affine", "level": "40x48x36", "steps": 2, "values": [0.1, 0.2], "reason": "converged"},

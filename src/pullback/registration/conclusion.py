@@ -36,6 +36,8 @@ EVIDENCE_OBJECT_VOXELS = 80
 last level of the linear stage."""
 USEFUL_OVERLAP = 0.25
 """Overlap (Dice) of the objects by headers from which "before" means the headers' alignment."""
+BY_HEADERS, BY_CENTRES = "as the headers say", "centres of mass together"
+"""What "before" can mean; reports say it where it is not the first."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,10 @@ def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View
     by_headers = identity(num_dims)
     view = look_through(fixed, moving, by_headers)
     if overlap_of(fixed.foreground, view.foreground) >= USEFUL_OVERLAP:
-        return by_headers, "as the headers say", view
+        return by_headers, BY_HEADERS, view
     shift = (geometry_of(moving)[0] - geometry_of(fixed)[0])[3 - num_dims :]
     by_centres = Translation.by(shift)
-    return by_centres, "centres of mass together", look_through(fixed, moving, by_centres)
+    return by_centres, BY_CENTRES, look_through(fixed, moving, by_centres)
 
 
 def _margin(work: Work, initialisation: Initialisation | None, choice: Choice, linear: AbstractLinear) -> float:

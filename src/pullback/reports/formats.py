@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pullback.registration.conclusion import BY_HEADERS
+
 MISSING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -99,6 +101,12 @@ def memory(megabytes: Any) -> str:
     if known is None:
         return MISSING
     return f"{known:.0f} MB" if known < 1000 else f"{known / 1000:.2f} GB"
+
+
+def start_of(summary: Any) -> str | None:
+    """What "before" means where it is not the headers' alignment, else None."""
+    name = lookup(summary, "before")
+    return None if name in (None, BY_HEADERS) else words(name)
 
 
 def words(value: Any) -> str:

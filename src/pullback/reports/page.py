@@ -85,7 +85,8 @@ def _body(view: RegistrationView, drawings: Drawings, places: list[Place]) -> Ma
         tables.settings(summary),
         _raw(view),
     ]
-    top = [_masthead(view), tables.verdict_banner(summary), tables.key_numbers(summary), tables.input_notes(view)]
+    top = [_masthead(view), tables.verdict_banner(summary), tables.key_numbers(summary)]
+    top += [tables.meaning_of_before(summary), tables.input_notes(view)]
     main = tag("main", pictures, tag("div", details, class_="details"), class_="flat" if drawings.is_2d else None)
     return escape([tag("header", top), _toolbar(drawings, pictures), main])
 

@@ -1,6 +1,6 @@
 """The places of a pair where a reader should look first: found by rules, named, and drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from pullback.metrics import dice_per_label
 from pullback.reports import fields, overlays
 from pullback.reports.drawings import Drawings
-from pullback.reports.formats import finite, fixed_point, lookup, mapping, number
+from pullback.reports.formats import finite, fixed_point, lookup, number
 from pullback.reports.slices import Plane, ras_array
+from pullback.reports.view import RegistrationView
 
 MOST_LABELS = 3
 MOST_POINTS = 3
@@ -66,17 +67,25 @@ def _labels(drawings: Drawings) -> Iterator[Place]:
     view = drawings.view
     if view.fixed_labels is None or view.warped_labels is None:
         return
-    scores = {
-        int(label): known
-        for label, entry in mapping(view.summary, "labels", "per_label").items()
-        if str(label).lstrip("-").isdigit() and (known := finite(lookup(entry, "after"))) is not None
-    } or dice_per_label(view.fixed_labels, view.warped_labels)
+    scores = _label_scores(view)
     fixed, warped = (_ras(drawings, maps.tensor)[0] for maps in (view.fixed_labels, view.warped_labels))
     for label in sorted(scores, key=lambda one: scores[one])[:MOST_LABELS]:
         wrong = (fixed == label) != (warped == label)
         if wrong.any():
             title, reason = f"Label {view.label_name(label)}", f"Dice {fixed_point(scores[label])}"
             yield replace(_place(drawings, "label", title, reason, _densest(wrong)), label=label)
+
+
+def _label_scores(view: RegistrationView) -> dict[int, float]:
+    """Label to Dice as the summary has it, which may be of no label; computed where it says nothing of labels."""
+    known = lookup(view.summary, "labels", "per_label")
+    if not isinstance(known, Mapping):
+        return dice_per_label(view.fixed_labels, view.warped_labels)
+    return {
+        int(label): dice
+        for label, entry in known.items()
+        if str(label).lstrip("-").isdigit() and (dice := finite(lookup(entry, "after"))) is not None
+    }
 
 
 def _landmarks(drawings: Drawings) -> Iterator[Place]:

@@ -9,7 +9,7 @@ from pullback.data import Points
 from pullback.reports import overlays
 from pullback.reports.colours import DIVERGING, css_gradient
 from pullback.reports.drawings import Drawings
-from pullback.reports.formats import lookup, number
+from pullback.reports.formats import lookup, number, start_of
 from pullback.reports.markup import Markup, jpeg, palette_png, tag, to_bytes
 from pullback.reports.slices import MIDDLE, Plane
 
@@ -201,7 +201,12 @@ def before_and_after(
 ) -> Markup:
     """One gallery per side, under its word."""
     blocks = [
-        tag("div", tag("h3", word), gallery(drawings, draw(side), only_middle=only_middle), class_="state")
+        tag(
+            "div",
+            tag("h3", _state(drawings, side, word)),
+            gallery(drawings, draw(side), only_middle=only_middle),
+            class_="state",
+        )
         for side, word in sides
     ]
     return tag("div", blocks, class_="states")
@@ -253,6 +258,12 @@ def drawn(lines: np.ndarray, colours: Sequence[Sequence[float]], kind: str = "in
 
 def _advice(word: str, text: str, kind: str) -> Markup:
     return tag("div", tag("dt", word), tag("dd", text), class_=kind)
+
+
+def _state(drawings: Drawings, side: str, word: str) -> str:
+    """The word over the pictures of one side, with what "before" means where it is not the headers' alignment."""
+    start = start_of(drawings.view.summary)
+    return f"{word}: {start}" if side == "before" and start else word
 
 
 def _word(side: str) -> str:

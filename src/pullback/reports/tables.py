@@ -17,6 +17,7 @@ from pullback.reports.formats import (
     number,
     sequence,
     signed,
+    start_of,
     words,
 )
 from pullback.reports.markup import Markup, name_of, tag
@@ -72,6 +73,16 @@ def key_numbers(summary: Summary) -> Markup | None:
     ]
     kept = [one for one in tiles if one is not None]
     return tag("dl", kept, class_="tiles", aria_label="Key numbers") if kept else None
+
+
+def meaning_of_before(summary: Summary) -> Markup | None:
+    """A sentence on the figures before registration, where they are not those of the headers' alignment."""
+    start = start_of(summary)
+    if start is None:
+        return None
+    text = "All figures and pictures \N{LEFT DOUBLE QUOTATION MARK}before\N{RIGHT DOUBLE QUOTATION MARK} are with "
+    rest = ", not as the headers say: by those the objects hardly overlap."
+    return tag("p", text, tag("b", start), rest, class_="quiet")
 
 
 def input_notes(view: RegistrationView) -> Markup | None:
@@ -165,7 +176,7 @@ def dice_table(view: RegistrationView) -> Markup | None:
     summary = view.summary
     per_label = {str(key): value for key, value in mapping(summary, "labels", "per_label").items()}
     if not per_label:
-        return None
+        return _no_common_label(summary)
     order = sorted(per_label, key=lambda label: finite(lookup(per_label, label, "after")) or 0.0)
     rows = [_dice_row(_label_name(view, label), per_label[label]) for label in order]
     head = tag("tr", [tag("th", word, scope="col") for word in ("Label", "", "Before", "After", "Change")])
@@ -176,6 +187,13 @@ def dice_table(view: RegistrationView) -> Markup | None:
     marks = tag("p", "Bars are Dice after registration, from 0 to 1; the thin mark is Dice before.", class_="quiet")
     folded = tag("details", title, note, marks, tag("div", table, class_="scroll tall"), open=len(order) <= FEW_LABELS)
     return section("labels", "Labels", body=folded)
+
+
+def _no_common_label(summary: Summary) -> Markup | None:
+    """A sentence where both images have labels, but none that both have."""
+    if not isinstance(lookup(summary, "labels", "per_label"), Mapping):
+        return None
+    return section("labels", "Labels", body=tag("p", "The two label maps share no label, so there is no Dice."))
 
 
 def settings(summary: Summary) -> Markup | None:
