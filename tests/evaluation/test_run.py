@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import pullback as pb
-from pullback.data import Image
+from pullback.data import Image, LabelMap
 from pullback.evaluation import Case, Job, Request, check_folder, evaluate, jobs_of, read_pairs, score
 from pullback.evaluation import run as run_module
 from pullback.evaluation.output import RowFile
 from pullback.metrics import Group
-from studies import GRID, damage, image, read_csv, write_study
+from studies import GRID, SHIFT, damage, image, labels, read_csv, write_study
 
 QUICK = Request(groups=("overlap", "landmarks"))
 
@@ -52,6 +52,15 @@ def test_tables_of_results(folder):
     assert summary["labels"][0]["dice"]["mean"] == pytest.approx((1 + 0.8 + 0.6) / 3)
     assert "Dice (nearest)" in outcome.text
     assert "1 long" in outcome.text
+
+
+def test_pairs_without_a_common_label_are_counted_and_one_pair_has_no_spread(folder):
+    pb.write_image(folder / "moving_labels.nii.gz", LabelMap(10 * labels(SHIFT).tensor, GRID))
+    outcome = evaluate(jobs_of(read_pairs(folder / "a.tsv"))[:1], check_folder(folder / "out", overwrite=False))
+    assert "pairs whose label maps share no label that counts: 1" in outcome.text
+    assert outcome.summary["pairs_without_labels"] == 1
+    assert outcome.summary["measures"]["mse"]["sd"] is None
+    assert next(line for line in outcome.text.splitlines() if line.startswith("MSE")).split()[3] == "-"
 
 
 def test_unreadable_pairs_are_left_out_and_said(folder):

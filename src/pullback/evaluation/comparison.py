@@ -288,7 +288,7 @@ def title_of_rank(name: str) -> str:
 
 def _mean_sd(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
-    return f"{figure(float(finite.mean()))} ± {figure(float(finite.std(ddof=1)) if len(finite) > 1 else 0.0)}"
+    return f"{figure(float(finite.mean()))} ± {figure(float(finite.std(ddof=1)) if len(finite) > 1 else None)}"
 
 
 def _statistics_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:

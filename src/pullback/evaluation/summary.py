@@ -43,6 +43,7 @@ class Summary:
         return {
             "num_pairs": self.num_pairs,
             "skipped": self.skipped,
+            "pairs_without_labels": self.values.get("num_labels", []).count(0.0),
             "definitions": DEFINITIONS,
             "measures": {
                 name: {**spread(self.values[name]), **_robust(name, self.values[name])}
@@ -58,7 +59,7 @@ class Summary:
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float | int | None]:
-    """Count, mean, standard deviation (sample), median and extremes of the finite numbers."""
+    """Count, mean, standard deviation (sample; of one number None), median and extremes of the finite numbers."""
     values = np.asarray(numbers, dtype=np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -67,7 +68,7 @@ def spread(numbers: Sequence[float]) -> dict[str, float | int | None]:
         "n": len(finite),
         "not_finite": len(values) - len(finite),
         "mean": float(finite.mean()),
-        "sd": float(finite.std(ddof=1)) if len(finite) > 1 else 0.0,
+        "sd": float(finite.std(ddof=1)) if len(finite) > 1 else None,
         "median": float(np.median(finite)),
         "min": float(finite.min()),
         "max": float(finite.max()),
@@ -82,6 +83,8 @@ def text_of_summary(data: Mapping[str, Any]) -> str:
     """The summary as a plain table to read."""
     lines = [f"pairs scored: {data['num_pairs']}, skipped: {len(data['skipped'])}"]
     lines += [f"  skipped {entry['pair']}: {entry['reason']}" for entry in data["skipped"]]
+    if data["pairs_without_labels"]:
+        lines.append(f"pairs whose label maps share no label that counts: {data['pairs_without_labels']}")
     rows = [["measure", "n", "mean", "sd", "median", "min", "max", "DSC30"]]
     for name, found in data["measures"].items():
         keys = ("mean", "sd", "median", "min", "max", "dsc30")
