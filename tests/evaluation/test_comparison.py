@@ -103,6 +103,9 @@ def test_smaller_is_better_in_size_where_zero_is_best(results):
     found = compare(methods_in(results), ["volume_similarity_nearest"])
     assert all(row["p_value"] == 1.0 for row in found.statistics)  # no box changed its size
     assert found.best() == "good / poor"
+    text = text_of_comparison(found).splitlines()
+    assert sum(line.lstrip().startswith("|volume similarity (nearest)|") for line in text) == 3
+    assert sum(line.startswith("volume similarity (nearest)") for line in text) == 1  # the means, with their sign
 
 
 def test_errors(results, tmp_path):

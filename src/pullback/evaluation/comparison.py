@@ -282,8 +282,14 @@ def title_of_rank(name: str) -> str:
     """The title of a key of :attr:`Comparison.ranks`."""
     if name == "overall":
         return "overall (geometric mean)"
-    title = measure_of(name.removesuffix(HARDEST)).title
+    title = _title_compared(name.removesuffix(HARDEST))
     return f"{title}, hardest 30 %" if name.endswith(HARDEST) else title
+
+
+def _title_compared(measure: str) -> str:
+    """The title of a measure in tests and ranks, between bars where its size is what they take."""
+    found = measure_of(measure)
+    return f"|{found.title}|" if found.better == "zero" else found.title
 
 
 def _mean_sd(values: np.ndarray) -> str:
@@ -296,7 +302,7 @@ def _statistics_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     for row in rows:
         interval = f"{figure(row['interval_low'])} to {figure(row['interval_high'])}"
         numbers = [figure(row[k]) for k in ("p_value", "p_holm", "rank_biserial", "cohens_dz")]
-        head = [measure_of(row["measure"]).title, row["a"], row["b"], str(row["num_cases"])]
+        head = [_title_compared(row["measure"]), row["a"], row["b"], str(row["num_cases"])]
         table.append([*head, figure(row["mean_difference"]), interval, *numbers, row["better"] or "none"])
     return table
 
@@ -313,6 +319,6 @@ def _labels_in_words(comparison: Comparison) -> list[str]:
             if rows:
                 wins = [sum(r["better"] == name for r in rows) for name in (a, b)]
                 lines.append(
-                    f"  {measure_of(measure).title}: {a} better in {wins[0]}, {b} better in {wins[1]} of {len(rows)}"
+                    f"  {_title_compared(measure)}: {a} better in {wins[0]}, {b} better in {wins[1]} of {len(rows)}"
                 )
     return lines
