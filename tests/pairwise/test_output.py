@@ -1,6 +1,7 @@
 """What is written: all of it or nothing, in words that other programs read."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,10 @@ def test_the_headers_codes_are_kept(tmp_path: Path):
 def test_transforms_are_itk_composites(folder: Path):
     for name in ("fixed_to_moving", "moving_to_fixed"):
         assert SimpleITK.ReadTransform(str(folder / f"{name}.h5")).GetName() == "CompositeTransform"
+
+
+def test_cards_of_the_report_agree_with_result_json(folder: Path):
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    worst = [float(found) for found in re.findall(r"([0-9.]+) mm apart", text)]
+    assert worst[0] == pytest.approx(result["points"]["max_mm_after"], rel=5e-3)

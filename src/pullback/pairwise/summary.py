@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from pullback.data import Image, LabelMap, Points
 from pullback.data.image import AbstractVoxels
@@ -76,6 +77,7 @@ def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Im
         fixed_points=pair.fixed_points,
         before_points=before_points,
         warped_points=warped_points,
+        point_errors_mm=_point_errors(pair, result.fixed_to_moving),
         label_names=registration.label_names,
     )
 
@@ -167,10 +169,16 @@ def _points(registration: "Registration") -> dict[str, Any] | None:
         ("after_linear", result.linear),
         ("after", result.fixed_to_moving),
     ):
-        errors = point_errors_mm(warp_points(pair.fixed_points, transform), pair.moving_points)
-        about = summarise_errors(errors)
+        about = summarise_errors(_point_errors(pair, transform))
         found |= {f"mean_mm_{word}": about.mean, f"median_mm_{word}": about.median, f"max_mm_{word}": about.maximum}
     return found
+
+
+def _point_errors(pair: Any, transform: AbstractTransform) -> Tensor | None:
+    """Distances of the landmarks in the moving world, mm."""
+    if pair.fixed_points is None or pair.moving_points is None:
+        return None
+    return point_errors_mm(warp_points(pair.fixed_points, transform), pair.moving_points)
 
 
 def _moving_points_back(pair: Any, transform: AbstractTransform) -> Points | None:

@@ -93,7 +93,9 @@ def _landmarks(drawings: Drawings) -> Iterator[Place]:
     view = drawings.view
     if view.fixed_points is None or view.warped_points is None:
         return
-    errors = torch.linalg.vector_norm(view.warped_points.coordinates - view.fixed_points.coordinates, dim=1)
+    errors = view.point_errors_mm
+    if errors is None:
+        errors = torch.linalg.vector_norm(view.warped_points.coordinates - view.fixed_points.coordinates, dim=1)
     voxels = drawings.ras_grid.to_voxel(view.fixed_points.coordinates).numpy()
     for index in errors.argsort(descending=True)[:MOST_POINTS].tolist():
         name = view.fixed_points.names[index] if view.fixed_points.names else str(index + 1)

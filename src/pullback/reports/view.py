@@ -31,6 +31,8 @@ class RegistrationView:
         fixed_points: Landmarks of the fixed image, world mm.
         before_points: The moving landmarks in the fixed world by the starting alignment.
         warped_points: The moving landmarks in the fixed world by the result.
+        point_errors_mm: ``(N,)``: distances of the mapped fixed landmarks from the moving ones, in the moving world, as
+            in `summary`; None takes those in the fixed world.
         label_names: What labels are called.
 
     Raises:
@@ -50,6 +52,7 @@ class RegistrationView:
     fixed_points: Points | None = None
     before_points: Points | None = None
     warped_points: Points | None = None
+    point_errors_mm: Tensor | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
 
     def label_name(self, label: int) -> str:
