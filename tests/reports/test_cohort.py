@@ -58,6 +58,12 @@ def test_only_the_bad_side_counts():
     assert scores[11].metric is None
 
 
+def test_noise_is_no_outlier():
+    many = [{"inverse_consistency": {"mean_voxels": 0.0}, "jacobian": {"sd_log": 0.1 + 1e-9 * n}} for n in range(6)]
+    odd = {"inverse_consistency": {"mean_voxels": 1e-13}, "jacobian": {"sd_log": 0.1001}}
+    assert {one.value for one in score([*many, odd])} == {0.0}
+
+
 def test_values_of_different_similarities_are_not_compared():
     many = [{"similarity": {"name": "lncc", "after": 0.5 + 0.01 * n}} for n in range(9)]
     one = {"similarity": {"name": "mi", "after": 0.01}}

@@ -30,25 +30,27 @@ class Metric:
         name: As people call it.
         keys: Where it is.
         worse: +1 if larger is worse, -1 if smaller is.
+        floor: Differences from the median below this do not count.
         by_similarity: Whether only results of the same similarity can be compared.
     """
 
     name: str
     keys: tuple[str, ...]
     worse: int
+    floor: float
     by_similarity: bool = False
 
 
 METRICS = (
-    Metric("similarity", ("similarity", "after"), -1, by_similarity=True),
-    Metric("Dice", ("labels", "mean_dice_after"), -1),
-    Metric("landmark error", ("points", "mean_mm_after"), +1),
-    Metric("overlap", ("evidence", "overlap"), -1),
-    Metric("margin", ("evidence", "margin"), -1),
-    Metric("view", ("evidence", "view"), -1),
-    Metric("folding", ("jacobian", "percent_nonpositive"), +1),
-    Metric("SD of log Jacobian", ("jacobian", "sd_log"), +1),
-    Metric("inverse consistency", ("inverse_consistency", "mean_voxels"), +1),
+    Metric("similarity", ("similarity", "after"), -1, 1e-3, by_similarity=True),
+    Metric("Dice", ("labels", "mean_dice_after"), -1, 0.01),
+    Metric("landmark error", ("points", "mean_mm_after"), +1, 0.05),
+    Metric("overlap", ("evidence", "overlap"), -1, 0.01),
+    Metric("margin", ("evidence", "margin"), -1, 0.01),
+    Metric("view", ("evidence", "view"), -1, 0.01),
+    Metric("folding", ("jacobian", "percent_nonpositive"), +1, 1e-3),
+    Metric("SD of log Jacobian", ("jacobian", "sd_log"), +1, 0.01),
+    Metric("inverse consistency", ("inverse_consistency", "mean_voxels"), +1, 1e-3),
 )
 
 
@@ -70,7 +72,7 @@ def score(summaries: Sequence[Mapping[str, Any] | None]) -> list[Score]:
 
     For each metric $z = (x - \mathrm{median}) / (1.4826\,\mathrm{MAD})$, turned so that positive is worse; the score is
     the largest z, and 0 if all are negative. Where more than half of the values are equal the mean absolute deviation
-    takes the place of the MAD.
+    takes the place of the MAD. A value that lies within the metric's floor of the median does not stand out.
 
     Args:
         summaries: Contents of ``result.json``; None where it could not be read.
@@ -117,7 +119,13 @@ def _distances(metric: Metric, summaries: Sequence[Mapping[str, Any] | None]) ->
             group = str(lookup(summary, "similarity", "name")) if metric.by_similarity else ""
             groups.setdefault(group, {})[index] = value
     return [
-        dict(zip(known, (metric.worse * robust_distances(list(known.values()))).tolist(), strict=True))
+        dict(zip(known, _worse(metric, list(known.values())).tolist(), strict=True))
         for known in groups.values()
         if len(known) >= FEWEST
     ]
+
+
+def _worse(metric: Metric, values: list[float]) -> np.ndarray:
+    """Robust distances, positive on the bad side; 0 for values within the floor of the median."""
+    distances = metric.worse * robust_distances(values)
+    return np.where(np.abs(np.array(values) - np.median(values)) < metric.floor, 0.0, distances)
