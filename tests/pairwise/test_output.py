@@ -181,3 +181,6 @@ def test_cards_of_the_report_agree_with_result_json(folder: Path):
     text = (folder / "report.html").read_text(encoding="utf-8")
     worst = [float(found) for found in re.findall(r"([0-9.]+) mm apart", text)]
     assert worst[0] == pytest.approx(result["points"]["max_mm_after"], rel=5e-3)
+    for word, key in (("Smallest", "minimum"), ("Largest", "maximum")):
+        shown = re.search(rf"<h3>.*?{word} Jacobian.*?</h3><p>.*?([0-9.]+),", text)
+        assert float(shown[1]) == pytest.approx(result["jacobian"][key], rel=1e-2)

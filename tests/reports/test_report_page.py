@@ -261,6 +261,19 @@ def test_label_maps_without_a_common_label_have_no_dice(make_view, summary):
     assert "Label Dice" not in texts
 
 
+def test_extremes_of_volume_are_those_within_the_object_that_the_numbers_are_about(make_view):
+    view = make_view((12, 9))
+    jacobian = torch.ones(12, 9)
+    jacobian[5, 4], jacobian[0, 0], jacobian[6, 4] = 0.7, 0.3, 1.4
+    inside = torch.zeros(12, 9, dtype=torch.bool)
+    inside[4:8, 3:6] = True
+    texts = check(render(replace(view, jacobian=jacobian, fixed_object=inside))).texts
+    assert any(text.startswith("0.7,") for text in texts)
+    inside[0, 0] = True
+    texts = check(render(replace(view, jacobian=jacobian, fixed_object=inside))).texts
+    assert any(text.startswith("0.3,") for text in texts)
+
+
 def test_what_before_means_is_said_where_it_is_not_the_headers(make_view, summary):
     view = make_view((12, 9), summary=summary | {"before": "centres of mass together"})
     texts = check(render(view)).texts

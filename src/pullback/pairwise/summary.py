@@ -17,7 +17,7 @@ from pullback.metrics import dice_per_label, mean_dice, point_errors_mm, summari
 from pullback.metrics.cost import peak_memory_mb
 from pullback.reports import RegistrationView
 from pullback.space import axis_codes
-from pullback.transforms import AbstractTransform, Affine, warp, warp_points
+from pullback.transforms import AbstractTransform, Affine, identity, warp, warp_points
 from pullback.version import __version__
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Im
         before_points=before_points,
         warped_points=warped_points,
         point_errors_mm=_point_errors(pair, result.fixed_to_moving),
+        fixed_object=warp(result.fixed_object, identity(grid.num_dims), onto=grid, interpolation="nearest").tensor[0]
+        > 0,
         label_names=registration.label_names,
     )
 

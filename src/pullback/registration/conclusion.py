@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from pullback.data import LabelMap
 from pullback.metrics import inverse_consistency, summarise_jacobian
 from pullback.registration.alignment import at
 from pullback.registration.choice import ACROSS_CONTRASTS, Choice, mutual_information
@@ -100,6 +102,7 @@ def conclude(work: Work, initialisation: Initialisation | None, choice: Choice, 
         field=maps.field,
         before=before,
         before_name=before_name,
+        fixed_object=LabelMap(region[None].to(torch.uint8), grid),
         initialisation=initialisation,
         similarity=SimilarityReport(choice.name, choice.why, at_first, after_linear, after),
         evidence=evidence,

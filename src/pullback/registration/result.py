@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pullback.data import LabelMap
 from pullback.registration.initialisation import Initialisation
 from pullback.registration.verdict import Evidence, Verdict
 from pullback.transforms import AbstractLinear, AbstractTransform, DisplacementField
@@ -48,6 +49,7 @@ class RegistrationResult:
         field: The deformable part, acting first, or None.
         before: The alignment that "before" refers to: the headers', or centres of mass where those hardly overlap.
         before_name: Which of the two.
+        fixed_object: 1 where the fixed object is, over which Jacobian and inverse consistency are summarised.
         initialisation: Starts tried, or None when the start was given.
         similarity: Name, reason and values.
         evidence: Jacobian, inverse consistency, overlap and the rest of what the verdict is based on.
@@ -62,6 +64,7 @@ class RegistrationResult:
     field: DisplacementField | None
     before: AbstractTransform
     before_name: str
+    fixed_object: LabelMap
     initialisation: Initialisation | None
     similarity: SimilarityReport
     evidence: Evidence

@@ -52,8 +52,12 @@ class Drawings:
 
     @cached_property
     def foreground(self) -> np.ndarray:
-        """Boolean ``(I, J[, K])`` in RAS order: where the fixed image is above its background; else everywhere."""
-        inside = self.grey_volume("fixed") > FOREGROUND_LEVEL
+        """Boolean ``(I, J[, K])`` in RAS order: where the fixed object is, as far as is known; else everywhere."""
+        known = self.view.fixed_object
+        if known is None:
+            inside = self.grey_volume("fixed") > FOREGROUND_LEVEL
+        else:
+            inside = ras_array(known, self.planes[0].reorientation)
         return inside if inside.any() else np.ones_like(inside)
 
     @cached_property

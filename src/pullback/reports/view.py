@@ -33,6 +33,7 @@ class RegistrationView:
         warped_points: The moving landmarks in the fixed world by the result.
         point_errors_mm: ``(N,)``: distances of the mapped fixed landmarks from the moving ones, in the moving world, as
             in `summary`; None takes those in the fixed world.
+        fixed_object: ``fixed.shape``, bool: over which the Jacobian in `summary` is told; None takes what is bright.
         label_names: What labels are called.
 
     Raises:
@@ -53,6 +54,7 @@ class RegistrationView:
     before_points: Points | None = None
     warped_points: Points | None = None
     point_errors_mm: Tensor | None = None
+    fixed_object: Tensor | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
 
     def label_name(self, label: int) -> str:
@@ -66,6 +68,8 @@ class RegistrationView:
         shape = self.fixed.grid.shape
         self._check_shape("displacement", (len(shape), *shape))
         self._check_shape("jacobian", shape)
+        if self.fixed_object is not None:
+            self._check_shape("fixed_object", shape)
         for name in POINT_SETS:
             self._check_points(name)
 
