@@ -59,6 +59,13 @@ def test_label_outlines_are_smooth_and_in_place():
     assert overlays.label_edges(labels, (7, 11)).shape == (7, 11)
 
 
+def test_large_labels_have_outlines_too():
+    labels = np.zeros((30, 40), dtype=np.int64)
+    labels[10:20, 12:28] = 1 << 32
+    assert (overlays.label_edges(labels, (60, 80)) == overlays.label_edges(labels >> 32, (60, 80))).all()
+    assert overlays.label_edges(labels, (60, 80)).any()
+
+
 def test_coinciding_lines_have_their_own_colour():
     fixed, moving = (overlays.label_edges(disc(centre=at).astype(int), (60, 80)) for at in ((30, 40), (30, 50)))
     assert set(np.unique(overlays.classify_lines(fixed, fixed))) == {0, 3}

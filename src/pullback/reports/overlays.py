@@ -127,7 +127,7 @@ def _smooth_labels(labels: np.ndarray, shape_pixels: tuple[int, int]) -> np.ndar
     """Enlarge labels so that each pixel goes to the label that covers most of it after interpolation."""
     values, compact = np.unique(labels, return_inverse=True)
     compact = compact.reshape(labels.shape)
-    winner = np.zeros(shape_pixels, dtype=np.int32)
+    winner = np.zeros(shape_pixels, dtype=np.int64)
     score = np.full(shape_pixels, 1e-3, dtype=np.float32)
     for index, box in enumerate(scipy.ndimage.find_objects(compact + 1)):
         rows, columns, share = _enlarged_share(compact == index, box, shape_pixels)
