@@ -11,8 +11,10 @@ import torch
 
 from pullback.data import Image, LabelMap, Points
 from pullback.reports import write_report
+from pullback.reports.drawings import Drawings
 from pullback.reports.formats import TIMES, number
 from pullback.reports.page import render
+from pullback.reports.places import where
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&"\'\u202e$title{{x}}'
 ADDRESSES = ("src", "href", "data", "action", "poster", "srcset", "formaction", "background")
@@ -272,6 +274,11 @@ def test_extremes_of_volume_are_those_within_the_object_that_the_numbers_are_abo
     inside[0, 0] = True
     texts = check(render(replace(view, jacobian=jacobian, fixed_object=inside))).texts
     assert any(text.startswith("0.3,") for text in texts)
+
+
+def test_an_axis_of_one_voxel_has_no_sides(make_view):
+    drawings = Drawings(make_view((24, 1, 20)))
+    assert where(drawings, np.array([4.0, 0.0, 10.0])).split(" in label")[0] == "left"
 
 
 def test_what_before_means_is_said_where_it_is_not_the_headers(make_view, summary):

@@ -150,7 +150,8 @@ def where(drawings: Drawings, voxel: np.ndarray) -> str:
     low, high = (inside.min(axis=0), inside.max(axis=0)) if len(inside) else (0, 1)
     share = (voxel / np.array(_steps(drawings)) - low) / np.maximum(high - low, 1) - 0.5
     names = WORDS if drawings.middle[0].edges else PICTURE_WORDS
-    sides = [names[axis][int(at > 0)] for axis, at in enumerate(share) if abs(at) > NEAR_MIDDLE]
+    thick = np.array(drawings.ras_grid.shape) > 1
+    sides = [names[axis][int(at > 0)] for axis, at in enumerate(share) if thick[axis] and abs(at) > NEAR_MIDDLE]
     labels = drawings.view.fixed_labels
     label = 0 if labels is None else int(_ras(drawings, labels.tensor)[0][tuple(np.rint(voxel).astype(int))])
     inside_label = f" in label {drawings.view.label_name(label)}" if label else ""
