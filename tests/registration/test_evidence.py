@@ -35,6 +35,11 @@ def blobs(seed: int) -> Image:
     return Image(torch.from_numpy(field * (field > 0.01) * 1e4)[None], grid)
 
 
+def test_praise_names_what_was_measured():
+    assert "the objects overlap, the map" in judge(SOUND).reasons[0]
+    assert "overlap" not in judge(replace(SOUND, overlap=None)).reasons[0]
+
+
 def test_noise_is_not_called_good():
     static = Image(noise(1, *phantoms.SHAPE_3D, seed=1), phantoms.head().grid)
     assert phantoms.register(phantoms.head(), static, preset="fast").verdict.value != "good"

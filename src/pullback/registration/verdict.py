@@ -85,8 +85,8 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(FAILED, failures + doubts)
     if doubts:
         return Verdict(DOUBTFUL, doubts)
-    praise = "no other pose fits as well, the objects overlap, the map does not fold and its inverse leads back"
-    return Verdict(GOOD, (praise,))
+    overlap = "" if evidence.overlap is None else "the objects overlap, "
+    return Verdict(GOOD, (f"no other pose fits as well, {overlap}the map does not fold and its inverse leads back",))
 
 
 def _failures(e: Evidence) -> Iterator[str]:
