@@ -281,6 +281,12 @@ def test_an_axis_of_one_voxel_has_no_sides(make_view):
     assert where(drawings, np.array([4.0, 0.0, 10.0])).split(" in label")[0] == "left"
 
 
+def test_an_inverse_that_misses_by_rounding_alone_misses_by_nothing(make_view, summary):
+    known = {"mean_mm": 1.56e-15, "max_mm": 2e-14, "mean_voxels": 1e-15, "max_voxels": 2e-14}
+    texts = check(render(make_view((12, 9), summary=summary | {"inverse_consistency": known}))).texts
+    assert "max 0 mm; mean 0, max 0 voxels" in texts
+
+
 def test_what_before_means_is_said_where_it_is_not_the_headers(make_view, summary):
     view = make_view((12, 9), summary=summary | {"before": "centres of mass together"})
     texts = check(render(view)).texts

@@ -8,6 +8,7 @@ from pullback.registration.conclusion import BY_HEADERS
 
 MISSING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+SMALLEST_GAP = 1e-6
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -62,6 +63,17 @@ def number(value: Any, digits: int = 3) -> str:
         text = f"{known:.{max(digits - 1 - magnitude, 0)}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
     return text.replace("-", MINUS)
+
+
+def gap(value: Any, digits: int = 3) -> str:
+    """As `number`, of a distance in mm or voxels: what is only rounding of computers is 0.
+
+    Example:
+        >>> gap(1.56e-15), gap(0.012345)
+        ('0', '0.0123')
+    """
+    known = finite(value)
+    return number(value if known is None or abs(known) >= SMALLEST_GAP else 0.0, digits)
 
 
 def fixed_point(value: Any, decimals: int = 3) -> str:

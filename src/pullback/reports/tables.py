@@ -11,6 +11,7 @@ from pullback.reports.formats import (
     finite,
     fixed_point,
     flat,
+    gap,
     lookup,
     mapping,
     memory,
@@ -287,9 +288,9 @@ def _consistency_tile(summary: Summary) -> Markup | None:
     known = mapping(summary, "inverse_consistency")
     if finite(known.get("mean_mm")) is None:
         return None
-    value = [tag("b", number(known["mean_mm"])), tag("span", "mm", class_="unit")]
-    voxels = f"mean {number(known.get('mean_voxels'), 2)}, max {number(known.get('max_voxels'), 2)} voxels"
-    most = f"max {number(known.get('max_mm'), 2)} mm; " if finite(known.get("max_mm")) is not None else ""
+    value = [tag("b", gap(known["mean_mm"])), tag("span", "mm", class_="unit")]
+    voxels = f"mean {gap(known.get('mean_voxels'), 2)}, max {gap(known.get('max_voxels'), 2)} voxels"
+    most = f"max {gap(known.get('max_mm'), 2)} mm; " if finite(known.get("max_mm")) is not None else ""
     return _tile("Inverse consistency", value, most + voxels if finite(known.get("mean_voxels")) is not None else most)
 
 
