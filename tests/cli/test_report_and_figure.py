@@ -108,6 +108,11 @@ def test_a_volume_page_holds_all_it_needs_and_its_licence(here: Path, monkeypatc
     assert 'src="http' not in text
 
 
+def test_a_volume_page_whose_images_are_gone_says_where_to_give_them(here: Path, capsys):
+    assert run(["report", "one", "--volume"]) == 2
+    assert "give it as fixed.path in 'one/result.json'" in complaint(capsys)
+
+
 def test_without_niivue_it_says_what_to_install(here: Path, capsys, monkeypatch):
     with_paths(here)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -119,10 +124,10 @@ def test_without_niivue_it_says_what_to_install(here: Path, capsys, monkeypatch)
 IMAGES = ["--fixed", "fixed.nii.gz", "--moving", "moving.nii.gz"]
 FIGURES = {
     "differences": ["one", *IMAGES],
-    "methods": ["one", "one", "--names", "A,B", "--fixed", "fixed.nii.gz"],
+    "methods": ["one", "one", "--names", "A,B", *IMAGES],
     "grids": ["one/fixed_to_moving.h5", "--to", "fixed.nii.gz", "--plane", "coronal", "--at", "3"],
     "fields": ["one/fixed_to_moving.h5", "--to", "fixed.nii.gz", "--inverse", "one/moving_to_fixed.h5"],
-    "overlay": ["one", "--fixed", "fixed.nii.gz", "--strength", "0.7"],
+    "overlay": ["one", *IMAGES, "--strength", "0.7"],
     "sequence": ["one/fixed_to_moving.h5", *IMAGES],
     "levels": ["weights.safetensors", *IMAGES],
 }
@@ -139,7 +144,8 @@ def test_figures(here: Path, kind: str):
     ("words", "message"),
     [
         (["overlay", "one"], "give it with --fixed"),
-        (["overlay", "one", "--fixed", "fixed.nii.gz", "--plane", "coronel"], "Did you mean 'coronal'"),
+        (["overlay", "one", "--fixed", "fixed.nii.gz"], "give it with --moving"),
+        (["overlay", "one", *IMAGES, "--plane", "coronel"], "Did you mean 'coronal'"),
         (["methods", "one", "one", "--fixed", "fixed.nii.gz"], "--names"),
         (["methods", "one", "--names", "A,B", "--fixed", "fixed.nii.gz"], "1 different ones"),
         (["grids", "nothing.h5", "--to", "fixed.nii.gz"], "does not exist"),

@@ -9,6 +9,7 @@ import torch
 
 from pullback.data import Image
 from pullback.reports import figures
+from pullback.reports.intensities import window_of
 from pullback.transforms import Affine, DisplacementField, Translation, identity
 
 
@@ -62,6 +63,26 @@ def test_what_agrees_differs_by_nothing(make_view):
     view = make_view((16, 18, 12))
     figure = figures.methods(view.fixed, {"same": view.fixed})
     assert not np.asarray(figure.axes[3].images[0].get_array()).any()
+
+
+def test_what_was_warped_is_drawn_by_the_window_of_the_moving_image(make_view):
+    view = make_view((16, 18, 12))
+    moving = Image(100 + 100 * view.moving.tensor, view.moving.grid)
+    cut = Image(moving.tensor.clone(), moving.grid)
+    cut.tensor[:, :9] = 0.0  # outside the field of view
+    right = window_of(moving).scale(figures.slice_of(view.fixed).cut(cut.tensor)[0])
+    for figure, at in (
+        (figures.methods(view.fixed, {"one": cut}, moving=moving), 1),
+        (figures.differences(view.fixed, moving, cut, moving=moving), 2),
+        (figures.overlay(view.fixed, cut, moving=moving), 1),
+    ):
+        assert np.allclose(figure.axes[at].images[0].get_array(), right)
+    photo = Image(torch.rand(3, 16, 18, 12), moving.grid, {"format": "raster"})
+    plain = Image(photo.tensor, photo.grid)
+    figure = figures.methods(view.fixed, {"one": plain}, moving=photo)
+    assert np.allclose(pictures(figure)[1], pictures(figures.methods(view.fixed, {"one": photo}))[1])
+    with pytest.raises(ValueError, match="3 channels, but the moving image"):
+        figures.methods(view.fixed, {"one": plain}, moving=moving)
 
 
 def test_a_composition_with_the_inverse_is_a_straight_grid(make_view):

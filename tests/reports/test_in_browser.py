@@ -164,7 +164,7 @@ def test_the_cohort_is_sorted_filtered_and_marked(quiet, cohort):
 @pytest.mark.skipif(importlib.util.find_spec("nilearn") is None, reason="NiiVue comes with nilearn")
 def test_the_volume_view_loads_when_asked(quiet, make_view, tmp_path):
     view = make_view((24, 30, 20))
-    write_volume_page(tmp_path / "volume.html", view.fixed, view.warped, moving_name="moving")
+    write_volume_page(tmp_path / "volume.html", view.fixed, view.warped, moving=view.moving)
     quiet.open(tmp_path / "volume.html")
     assert quiet.run("typeof niivue") == "undefined"
     quiet.run("document.getElementById('load').click()")

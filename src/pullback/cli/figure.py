@@ -37,21 +37,23 @@ def differences(
     fixed_image = _image(result, "fixed", fixed)
     moving_image = _image(result, "moving", moving)
     before = warp(moving_image, identity(fixed_image.grid.num_dims), onto=fixed_image.grid)
-    _save(out, figures.differences(fixed_image, before, result.warped(), **_where(plane, at)), dpi)
+    figure = figures.differences(fixed_image, before, result.warped(), moving=moving_image, **_where(plane, at))
+    _save(out, figure, dpi)
 
 
 @app.command("methods")
 def methods(
     folders: Annotated[list[Path], typer.Argument(help="Results of several methods for one pair.")], out: Out,
-    names: Names = None, fixed: Fixed = None, plane: PlaneName = "axial", at: At = None, dpi: Dpi = 300,
-    overwrite: Overwrite = False,
+    names: Names = None, fixed: Fixed = None, moving: Moving = None, plane: PlaneName = "axial", at: At = None,
+    dpi: Dpi = 300, overwrite: Overwrite = False,
 ) -> None:  # fmt: skip
     """What several methods made of the same pair, side by side, and their differences from the fixed image."""
     refuse_to_replace(out, overwrite)
     results = [read_result(folder) for folder in folders]
     titles = _titles(names, [result.name for result in results])
     warped = {title: result.warped() for title, result in zip(titles, results, strict=True)}
-    _save(out, figures.methods(_image(results[0], "fixed", fixed), warped, **_where(plane, at)), dpi)
+    images = {side: _image(results[0], side, given) for side, given in (("fixed", fixed), ("moving", moving))}
+    _save(out, figures.methods(warped=warped, **images, **_where(plane, at)), dpi)
 
 
 @app.command("grids")
@@ -85,15 +87,16 @@ def fields(
 
 @app.command("overlay")
 def overlay(
-    folder: Folder, out: Out, fixed: Fixed = None,
+    folder: Folder, out: Out, fixed: Fixed = None, moving: Moving = None,
     strength: Annotated[float, typer.Option(help="Opacity of the registered image, 0 to 1.")] = 0.5,
     plane: PlaneName = "axial", at: At = None, dpi: Dpi = 300, overwrite: Overwrite = False,
 ) -> None:  # fmt: skip
     """The registered image on the template."""
     refuse_to_replace(out, overwrite)
     result = read_result(folder)
-    figure = figures.overlay(_image(result, "fixed", fixed), result.warped(), strength=strength, **_where(plane, at))
-    _save(out, figure, dpi)
+    template, moving_image = _image(result, "fixed", fixed), _image(result, "moving", moving)
+    options = {"moving": moving_image, "strength": strength, **_where(plane, at)}
+    _save(out, figures.overlay(template, result.warped(), **options), dpi)
 
 
 @app.command("sequence")

@@ -42,7 +42,8 @@ def command(
 
 def _write_volume(folder: Path) -> None:
     result = read_result(folder)
-    write_volume_page(folder / VOLUME_PAGE, result.image("fixed"), result.warped(), moving_name=result.moving_name)
+    fixed, moving = (result.image(side, has_option=False) for side in ("fixed", "moving"))
+    write_volume_page(folder / VOLUME_PAGE, fixed, result.warped(), moving=moving)
     print(f"written: {folder / VOLUME_PAGE}")
 
 

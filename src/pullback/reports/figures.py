@@ -14,7 +14,7 @@ from pullback.data import Image
 from pullback.io.atomic import replacing, suffix_of
 from pullback.reports import fields
 from pullback.reports.colours import DIVERGING, SEQUENTIAL
-from pullback.reports.intensities import grey, window_of
+from pullback.reports.intensities import check_channels, grey, window_of
 from pullback.reports.overlays import difference_limit
 from pullback.reports.slices import Plane, plane_at
 from pullback.transforms import AbstractTransform, chain, identity, warp
@@ -42,27 +42,31 @@ Draw = Callable[["Axes"], Any]
 """Draws one panel; what it returns, if anything, is what a colour bar belongs to."""
 
 
-def differences(fixed: Image, before: Image, warped: Image, **where: Any) -> "Figure":
+def differences(fixed: Image, before: Image, warped: Image, *, moving: Image | None = None, **where: Any) -> "Figure":
     """Fixed, before and after above the differences from the fixed image, on one scale.
 
     Args:
         fixed: The fixed image.
         before: The moving image on the fixed grid by the starting alignment.
         warped: The moving image on the fixed grid by the result.
+        moving: The moving image, whose brightness window and colours are those of what was warped; None takes each
+            picture's own.
         **where: ``plane`` and ``position_mm`` of the slice; see `slice_of`.
 
     Raises:
         ValueError: If the grids differ or the plane is unknown.
     """
-    return methods(fixed, {"Before": before, "After": warped}, **where)
+    return methods(fixed, {"Before": before, "After": warped}, moving=moving, **where)
 
 
-def methods(fixed: Image, warped: dict[str, Image], **where: Any) -> "Figure":
+def methods(fixed: Image, warped: dict[str, Image], *, moving: Image | None = None, **where: Any) -> "Figure":
     """The fixed image beside what several methods made of the moving one, above their differences from it.
 
     Args:
         fixed: The fixed image.
         warped: Name of a method to its warped image on the fixed grid, in the order of the columns.
+        moving: The moving image, whose brightness window and colours are those of what was warped; None takes each
+            picture's own.
         **where: ``plane`` and ``position_mm`` of the slice; see `slice_of`.
 
     Raises:
@@ -72,7 +76,7 @@ def methods(fixed: Image, warped: dict[str, Image], **where: Any) -> "Figure":
         raise ValueError("`warped` is empty, but at least one image to compare is needed.")
     _check_grids(fixed, warped.values())
     plane = slice_of(fixed, **where)
-    reference, others = _levels(fixed, plane), {name: _levels(image, plane) for name, image in warped.items()}
+    reference, others = _levels(fixed, plane), {name: _levels(image, plane, moving) for name, image in warped.items()}
     limit = difference_limit([(reference, one) for one in others.values()])
     top = [("Fixed", _grey(plane, reference)), *((name, _grey(plane, one)) for name, one in others.items())]
     bottom = [None, *(("", _coloured(plane, one - reference, limit)) for one in others.values())]
@@ -129,12 +133,16 @@ def displacement_and_inverse(
     return _panels(plane, [top, bottom], bar="length of the displacement, mm")
 
 
-def overlay(template: Image, registered: Image, *, strength: float = 0.5, **where: Any) -> "Figure":
+def overlay(
+    template: Image, registered: Image, *, moving: Image | None = None, strength: float = 0.5, **where: Any
+) -> "Figure":
     """The template in grey, the registered image in colour, and the one laid over the other.
 
     Args:
         template: The fixed image.
         registered: The moving image on its grid.
+        moving: The moving image, whose brightness window and colours are those of what was warped; None takes each
+            picture's own.
         strength: Opacity of the registered image in the last panel, from 0 to 1.
         **where: ``plane`` and ``position_mm`` of the slice; see `slice_of`.
 
@@ -145,7 +153,7 @@ def overlay(template: Image, registered: Image, *, strength: float = 0.5, **wher
         raise ValueError(f"`strength` is {strength}, but an opacity from 0 to 1 is needed.")
     _check_grids(template, [registered])
     plane = slice_of(template, **where)
-    under, over = _levels(template, plane), _levels(registered, plane)
+    under, over = _levels(template, plane), _levels(registered, plane, moving)
 
     def both(axes: "Axes") -> None:
         _grey(plane, under)(axes)
@@ -320,10 +328,12 @@ def _table(colours: tuple[str, ...]) -> Any:
     return LinearSegmentedColormap.from_list("pullback", colours)
 
 
-def _levels(image: Image, plane: Plane) -> np.ndarray:
-    """A slice in voxels, grey levels in [0, 1]."""
+def _levels(image: Image, plane: Plane, like: Image | None = None) -> np.ndarray:
+    """A slice in voxels, grey levels in [0, 1] by the window and the colours of the image itself or of another."""
+    like = image if like is None else like
+    check_channels(image, like)
     voxels = np.nan_to_num(plane.cut(image.tensor), posinf=0.0, neginf=0.0)
-    return window_of(image).scale(grey(voxels, image))
+    return window_of(like).scale(grey(voxels, like))
 
 
 def _displacement(transform: AbstractTransform, plane: Plane) -> np.ndarray:

@@ -50,6 +50,19 @@ def grey(values: np.ndarray, image: Image) -> np.ndarray:
     return values[0] if len(values) == 1 else values.mean(axis=0)
 
 
+def check_channels(warped: Image, moving: Image) -> None:
+    """Refuse a warped image that cannot come from the moving one.
+
+    Raises:
+        ValueError: If they have different numbers of channels.
+    """
+    if warped.num_channels != moving.num_channels:
+        raise ValueError(
+            f"'{warped.name}' has {warped.num_channels} channels, but the moving image '{moving.name}' has "
+            f"{moving.num_channels}; was it the one that was registered?"
+        )
+
+
 def is_photograph(image: Image) -> bool:
     """Whether the three channels are red, green and blue."""
     return image.header.get("format") == "raster" and image.num_channels == 3

@@ -32,27 +32,27 @@ class SavedResult:
         """The folder's name."""
         return self.folder.resolve().name
 
-    @property
-    def moving_name(self) -> str:
-        """What the moving image is called."""
-        return str(lookup(self.summary, "moving", "name") or "moving")
+    def image(self, side: str, *, has_option: bool = True) -> Image:
+        """The ``fixed`` or ``moving`` image, from where it was registered, with the name that it had there.
 
-    def image(self, side: str) -> Image:
-        """The ``fixed`` or ``moving`` image, from where it was registered.
+        Args:
+            side: Which one.
+            has_option: Whether whoever asks lets users name the file with an option, which the error then names.
 
         Raises:
             FileNotFoundError: If the result does not know the file, or it is no longer there.
         """
         path = lookup(self.summary, side, "path")
+        remedy = f"with --{side}" if has_option else f"as {side}.path in '{self.folder / RESULT}'"
         if not path:
             raise FileNotFoundError(
-                f"'{self.folder / RESULT}' does not say where the {side} image was; give it with --{side}."
+                f"'{self.folder / RESULT}' does not say where the {side} image was; give it {remedy}."
             )
         if not Path(path).exists():
             raise FileNotFoundError(
-                f"The {side} image '{path}' of '{self.folder}' is not there; give its place with --{side}."
+                f"The {side} image '{path}' of '{self.folder}' is not there; give its place {remedy}."
             )
-        return read_image(path)
+        return read_image(path, name=lookup(self.summary, side, "name"))
 
     def warped(self) -> Image:
         """The moving image on the fixed grid."""

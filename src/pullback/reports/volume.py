@@ -16,7 +16,7 @@ import torch
 from pullback.data import Image, LabelMap
 from pullback.io import write_image
 from pullback.reports.document import document, template, write_document
-from pullback.reports.intensities import grey, window_of
+from pullback.reports.intensities import check_channels, grey, window_of
 from pullback.reports.markup import Markup, escape, json_script, name_of, tag, to_bytes
 from pullback.reports.slices import ras_array
 from pullback.reports.sprites import layout_of
@@ -32,7 +32,7 @@ POLICY = (
 """NiiVue compiles WebAssembly, and passes its pictures and workers as blobs; nothing comes from outside either."""
 
 
-def write_volume_page(path: str | Path, fixed: Image, warped: Image, *, moving_name: str) -> None:
+def write_volume_page(path: str | Path, fixed: Image, warped: Image, *, moving: Image) -> None:
     """Write a page on which both images can be turned, cut and laid over each other in 3-D.
 
     The volumes are stored in 8 bits, and averaged over blocks if they are larger than `sprites.MOST_VOXELS`.
@@ -41,25 +41,25 @@ def write_volume_page(path: str | Path, fixed: Image, warped: Image, *, moving_n
         path: The file to write, usually ``volume.html`` beside the report.
         fixed: The fixed image.
         warped: The moving image on the fixed grid.
-        moving_name: What the moving image is called.
+        moving: The moving image, which gives its name, its brightness window and its colours.
 
     Raises:
-        ValueError: If the images are 2-D or NiiVue is not installed.
+        ValueError: If the images are 2-D, the warped one cannot come from the moving one, or NiiVue is not installed.
         OSError: If the place cannot be written to or the disk is full.
     """
     if fixed.grid.num_dims != 3:
         raise ValueError(f"A volume view needs 3-D images, but '{fixed.name}' has {fixed.grid.num_dims} dimensions.")
-    names = [name_of(fixed.name), " \N{LEFTWARDS ARROW} ", name_of(moving_name)]
+    check_channels(warped, moving)
+    names = [name_of(fixed.name), " \N{LEFTWARDS ARROW} ", name_of(moving.name)]
+    data = {"fixed": _nifti(fixed, fixed), "warped": _nifti(warped, moving)}
     body = Template(template("volume.html")).substitute(
         heading=tag("h1", names),
         licence=escape(template("niivue-licence.txt")),
-        data=escape(
-            [json_script(side, f'"{_nifti(image)}"') for side, image in (("fixed", fixed), ("warped", warped))]
-        ),
+        data=escape([json_script(side, f'"{nifti}"') for side, nifti in data.items()]),
         niivue=niivue_script().replace("</script", "<\\/script"),
     )
     page = document(
-        f"{fixed.name} \N{LEFTWARDS ARROW} {moving_name}: volumes",
+        f"{fixed.name} \N{LEFTWARDS ARROW} {moving.name}: volumes",
         Markup(body),
         style=template("volume.css"),
         script=template("volume.js"),
@@ -85,11 +85,11 @@ def niivue_script() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _nifti(image: Image) -> str:
-    """The image as 8-bit NIfTI in base64, RAS order."""
+def _nifti(image: Image, like: Image) -> str:
+    """The image by the window and the colours of another as 8-bit NIfTI in base64, RAS order."""
     layout = layout_of(image)
     values = np.nan_to_num(ras_array(image.tensor, layout.reorientation), posinf=0.0, neginf=0.0)
-    levels = to_bytes(layout.average(window_of(image).scale(grey(values, image))))
+    levels = to_bytes(layout.average(window_of(like).scale(grey(values, like))))
     # A label map is written in the smallest type that holds it: one byte a voxel.
     small = LabelMap(torch.from_numpy(levels.astype(np.int32))[None], layout.grid)
     with tempfile.TemporaryDirectory(prefix="pullback-") as folder:
