@@ -85,6 +85,17 @@ def test_what_was_warped_is_drawn_by_the_window_of_the_moving_image(make_view):
         figures.methods(view.fixed, {"one": plain}, moving=moving)
 
 
+def test_outside_the_field_of_view_no_difference_is_drawn(make_view):
+    view = make_view((16, 18, 12))
+    cut = Image(view.fixed.tensor.clone(), view.fixed.grid)
+    cut.tensor[:, :9] = 0.0
+    seen = (cut.tensor == view.fixed.tensor)[0]
+    figure = figures.differences(view.fixed, cut, cut, moving=view.fixed, seen=[seen, seen])
+    assert not np.asarray(figure.axes[4].images[0].get_array()).any()
+    assert figure.axes[4].images[0].get_clim() == (-0.05, 0.05)
+    assert np.asarray(figures.methods(view.fixed, {"a": cut}).axes[3].images[0].get_array()).any()
+
+
 def test_a_composition_with_the_inverse_is_a_straight_grid(make_view):
     view = make_view((16, 18, 12))
     shift = Translation.by([2.0, 1.0, 0.0])

@@ -287,6 +287,21 @@ def test_an_inverse_that_misses_by_rounding_alone_misses_by_nothing(make_view, s
     assert "max 0 mm; mean 0, max 0 voxels" in texts
 
 
+def test_outside_the_field_of_view_nothing_differs(make_view, summary):
+    view = make_view((40, 36), extras=False)
+    cut = Image(view.fixed.tensor.clone(), view.fixed.grid)
+    cut.tensor[:, :20] = 0.0
+    view = replace(view, before=cut, warped=cut, moving=view.fixed)
+    assert "Large difference" in check(render(view)).texts
+    seen = torch.ones(40, 36, dtype=torch.bool)
+    seen[:20] = False
+    page = check(render(replace(view, before_seen=seen, warped_seen=seen)))
+    assert "Large difference" not in page.texts
+    assert "+5 %" in page.texts
+    drawings = Drawings(replace(view, warped_seen=seen))
+    assert np.allclose(drawings.comparable("warped", drawings.planes[0]), drawings.levels("fixed", drawings.planes[0]))
+
+
 def test_what_before_means_is_said_where_it_is_not_the_headers(make_view, summary):
     view = make_view((12, 9), summary=summary | {"before": "centres of mass together"})
     texts = check(render(view)).texts

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import Tensor
 
 from pullback.cli.apply import load_chain, refuse_to_replace
 from pullback.data import Image, Pair
+from pullback.evaluation.field_of_view import valid_voxels, voxels_seen
 from pullback.io import read_image, read_transform
 from pullback.registration import predict_levels
 from pullback.reports import SavedResult, figures, read_result
 from pullback.training.weights import load_network
-from pullback.transforms import identity, warp
+from pullback.transforms import AbstractTransform, identity, warp
 
 app = typer.Typer(help="Make a figure for a paper: PNG, SVG or PDF by the suffix of --out.", add_completion=False)
 
@@ -37,7 +39,9 @@ def differences(
     fixed_image = _image(result, "fixed", fixed)
     moving_image = _image(result, "moving", moving)
     before = warp(moving_image, identity(fixed_image.grid.num_dims), onto=fixed_image.grid)
-    figure = figures.differences(fixed_image, before, result.warped(), moving=moving_image, **_where(plane, at))
+    maps = (identity(fixed_image.grid.num_dims), result.fixed_to_moving())
+    options = {"moving": moving_image, "seen": [_seen(fixed_image, moving_image, one) for one in maps]}
+    figure = figures.differences(fixed_image, before, result.warped(), **options, **_where(plane, at))
     _save(out, figure, dpi)
 
 
@@ -52,8 +56,11 @@ def methods(
     results = [read_result(folder) for folder in folders]
     titles = _titles(names, [result.name for result in results])
     warped = {title: result.warped() for title, result in zip(titles, results, strict=True)}
-    images = {side: _image(results[0], side, given) for side, given in (("fixed", fixed), ("moving", moving))}
-    _save(out, figures.methods(warped=warped, **images, **_where(plane, at)), dpi)
+    fixed_image, moving_image = _image(results[0], "fixed", fixed), _image(results[0], "moving", moving)
+    maps = {title: result.fixed_to_moving() for title, result in zip(titles, results, strict=True)}
+    seen = {title: _seen(fixed_image, moving_image, one) for title, one in maps.items()}
+    figure = figures.methods(fixed_image, warped, moving=moving_image, seen=seen, **_where(plane, at))
+    _save(out, figure, dpi)
 
 
 @app.command("grids")
@@ -129,6 +136,11 @@ def levels(
 
 def _image(result: SavedResult, side: str, given: Path | None) -> Image:
     return result.image(side) if given is None else read_image(given)
+
+
+def _seen(fixed: Image, moving: Image, transform: AbstractTransform) -> Tensor:
+    """Voxels of the fixed image whose difference from the moving one says something."""
+    return valid_voxels(fixed) & voxels_seen(moving, transform, fixed.grid)
 
 
 def _where(plane: str, at: float | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
 from pullback.data import Image, LabelMap
 from pullback.reports.formats import lookup
@@ -95,10 +96,29 @@ class Drawings:
         """``(rows, columns)`` in [0, 1] of ``fixed``, ``before`` or ``warped``."""
         key = (side, plane)
         if key not in self._levels:
-            image: Image = getattr(self.view, side)
-            voxels = np.nan_to_num(plane.cut(image.tensor), posinf=0.0, neginf=0.0)
-            self._levels[key] = np.clip(plane.resize(self.windows[side].scale(grey(voxels, image))), 0.0, 1.0)
+            self._levels[key] = np.clip(plane.resize(self._voxels(side, plane)), 0.0, 1.0)
         return self._levels[key]
+
+    def comparable(self, side: str, plane: Plane) -> np.ndarray:
+        """As `levels`, but where brightness cannot be compared those of the fixed image, which differ by nothing."""
+        seen: Tensor | None = getattr(self.view, f"{side}_seen")
+        if seen is None:
+            return self.levels(side, plane)
+        voxels = np.where(plane.cut(seen), self._voxels(side, plane), self._voxels("fixed", plane))
+        return np.clip(plane.resize(voxels), 0.0, 1.0)
+
+    def compared(self, side: str, plane: Plane) -> tuple[np.ndarray, np.ndarray]:
+        """Levels of the fixed image and of one side at the pixels where brightness can be compared, both flat."""
+        pair, seen = (self.levels("fixed", plane), self.comparable(side, plane)), getattr(self.view, f"{side}_seen")
+        if seen is None:
+            return pair
+        pixels = plane.resize(plane.cut(seen).astype(np.float32), nearest=True) > 0.5
+        return pair[0][pixels], pair[1][pixels]
+
+    def _voxels(self, side: str, plane: Plane) -> np.ndarray:
+        """A slice in voxels, grey levels in [0, 1]."""
+        image: Image = getattr(self.view, side)
+        return self.windows[side].scale(grey(np.nan_to_num(plane.cut(image.tensor), posinf=0.0, neginf=0.0), image))
 
     def picture(self, side: str, plane: Plane) -> np.ndarray:
         """As `levels`, but photographs in colour: ``(rows, columns, 3)``."""

@@ -4,11 +4,12 @@ Every function takes images and transforms and returns a figure; `save_figure` w
 reports: patient right on the left, to scale in mm. Matplotlib is imported when a figure is made, not before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from pullback.data import Image
 from pullback.io.atomic import replacing, suffix_of
@@ -42,7 +43,15 @@ Draw = Callable[["Axes"], Any]
 """Draws one panel; what it returns, if anything, is what a colour bar belongs to."""
 
 
-def differences(fixed: Image, before: Image, warped: Image, *, moving: Image | None = None, **where: Any) -> "Figure":
+def differences(
+    fixed: Image,
+    before: Image,
+    warped: Image,
+    *,
+    moving: Image | None = None,
+    seen: Sequence[Tensor] | None = None,
+    **where: Any,
+) -> "Figure":
     """Fixed, before and after above the differences from the fixed image, on one scale.
 
     Args:
@@ -51,15 +60,25 @@ def differences(fixed: Image, before: Image, warped: Image, *, moving: Image | N
         warped: The moving image on the fixed grid by the result.
         moving: The moving image, whose brightness window and colours are those of what was warped; None takes each
             picture's own.
+        seen: Bool ``fixed.shape`` before and after: voxels whose difference is drawn; None draws all.
         **where: ``plane`` and ``position_mm`` of the slice; see `slice_of`.
 
     Raises:
         ValueError: If the grids differ or the plane is unknown.
     """
-    return methods(fixed, {"Before": before, "After": warped}, moving=moving, **where)
+    pictures = {"Before": before, "After": warped}
+    masks = None if seen is None else dict(zip(pictures, seen, strict=True))
+    return methods(fixed, pictures, moving=moving, seen=masks, **where)
 
 
-def methods(fixed: Image, warped: dict[str, Image], *, moving: Image | None = None, **where: Any) -> "Figure":
+def methods(
+    fixed: Image,
+    warped: dict[str, Image],
+    *,
+    moving: Image | None = None,
+    seen: Mapping[str, Tensor] | None = None,
+    **where: Any,
+) -> "Figure":
     """The fixed image beside what several methods made of the moving one, above their differences from it.
 
     Args:
@@ -67,6 +86,7 @@ def methods(fixed: Image, warped: dict[str, Image], *, moving: Image | None = No
         warped: Name of a method to its warped image on the fixed grid, in the order of the columns.
         moving: The moving image, whose brightness window and colours are those of what was warped; None takes each
             picture's own.
+        seen: Name of a method to bool ``fixed.shape``: voxels whose difference is drawn; None draws all.
         **where: ``plane`` and ``position_mm`` of the slice; see `slice_of`.
 
     Raises:
@@ -77,9 +97,13 @@ def methods(fixed: Image, warped: dict[str, Image], *, moving: Image | None = No
     _check_grids(fixed, warped.values())
     plane = slice_of(fixed, **where)
     reference, others = _levels(fixed, plane), {name: _levels(image, plane, moving) for name, image in warped.items()}
-    limit = difference_limit([(reference, one) for one in others.values()])
+    masks = {
+        name: np.ones(one.shape, dtype=bool) if seen is None else plane.cut(seen[name]) for name, one in others.items()
+    }
+    limit = difference_limit([(reference[masks[name]], one[masks[name]]) for name, one in others.items()])
+    apart = {name: np.where(masks[name], one - reference, 0.0) for name, one in others.items()}
     top = [("Fixed", _grey(plane, reference)), *((name, _grey(plane, one)) for name, one in others.items())]
-    bottom = [None, *(("", _coloured(plane, one - reference, limit)) for one in others.values())]
+    bottom = [None, *(("", _coloured(plane, one, limit)) for one in apart.values())]
     return _panels(plane, [top, bottom], bar="moving minus fixed, share of the brightness window")
 
 

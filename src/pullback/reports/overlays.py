@@ -50,8 +50,8 @@ def signed_difference(fixed: np.ndarray, moving: np.ndarray, limit: float) -> np
 
 def difference_limit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """One symmetric scale for several differences: the 99th percentile of their size, at least 5 %."""
-    sizes = [np.abs(moving - fixed).ravel() for fixed, moving in pairs]
-    return max(0.05, float(np.percentile(np.concatenate(sizes), 99))) if sizes else 1.0
+    sizes = np.concatenate([np.abs(moving - fixed).ravel() for fixed, moving in pairs] or [np.zeros(0)])
+    return max(0.05, float(np.percentile(sizes, 99))) if sizes.size else 1.0
 
 
 def legible_sigma(picture: np.ndarray) -> float:

@@ -120,16 +120,22 @@ def _volumes(drawings: Drawings) -> Iterator[Place]:
 
 
 def _differences(drawings: Drawings) -> Iterator[Place]:
-    """Where the two images differ most in brightness after registration, averaged over a neighbourhood."""
+    """Where the two images differ most in brightness after registration, averaged over a neighbourhood.
+
+    Voxels that the moving image does not show count as equal.
+    """
     if not drawings.same_contrast:
         return
     steps = _steps(drawings)
     pair = [
         drawings.grey_volume(side)[tuple(slice(None, None, step) for step in steps)] for side in ("fixed", "warped")
     ]
+    apart = np.abs(pair[1] - pair[0])
+    if drawings.view.warped_seen is not None:
+        apart *= _ras(drawings, drawings.view.warped_seen)[tuple(slice(None, None, step) for step in steps)]
     spacing = [float(mm) * step for mm, step in zip(drawings.ras_grid.spacing_mm, steps, strict=True)]
     extent = max(n * mm for n, mm in zip(pair[0].shape, spacing, strict=True))
-    mean = scipy.ndimage.gaussian_filter(np.abs(pair[1] - pair[0]), [SEARCH_SHARE * extent / mm for mm in spacing])
+    mean = scipy.ndimage.gaussian_filter(apart, [SEARCH_SHARE * extent / mm for mm in spacing])
     axes = np.meshgrid(
         *(np.arange(n) * mm for n, mm in zip(mean.shape, spacing, strict=True)), indexing="ij", sparse=True
     )

@@ -126,15 +126,12 @@ def difference(drawings: Drawings) -> Markup:
             "says nothing about the alignment. Judge by the overlay, the checkerboard and the outlines."
         )
         return section("difference", "Difference", body=tag("p", sentence, class_="quiet"))
-    pairs = {
-        side: [(drawings.levels("fixed", plane), drawings.levels(side, plane)) for plane in drawings.planes]
-        for side, _ in STATES
-    }
-    limit = overlays.difference_limit([*pairs["before"], *pairs["warped"]])
+    pairs = [drawings.compared(side, plane) for side, _ in STATES for plane in drawings.planes]
+    limit = overlays.difference_limit(pairs)
 
     def draw(side: str) -> Callable[[Plane], Markup]:
         return lambda plane: picture(
-            overlays.signed_difference(drawings.levels("fixed", plane), drawings.levels(side, plane), limit),
+            overlays.signed_difference(drawings.levels("fixed", plane), drawings.comparable(side, plane), limit),
             f"Difference of {_word(side)} and fixed image, {plane.title}",
         )
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from pullback.data import Image, LabelMap, Points
 
 ON_THE_FIXED_GRID = ("before", "warped", "fixed_labels", "before_labels", "warped_labels")
+MASKS = ("fixed_object", "before_seen", "warped_seen")
 POINT_SETS = ("fixed_points", "before_points", "warped_points")
 
 
@@ -34,6 +35,9 @@ class RegistrationView:
         point_errors_mm: ``(N,)``: distances of the mapped fixed landmarks from the moving ones, in the moving world, as
             in `summary`; None takes those in the fixed world.
         fixed_object: ``fixed.shape``, bool: over which the Jacobian in `summary` is told; None takes what is bright.
+        before_seen: ``fixed.shape``, bool: voxels whose brightness can be compared before, being valid and within the
+            moving image; None takes all.
+        warped_seen: The same by the result.
         label_names: What labels are called.
 
     Raises:
@@ -55,6 +59,8 @@ class RegistrationView:
     warped_points: Points | None = None
     point_errors_mm: Tensor | None = None
     fixed_object: Tensor | None = None
+    before_seen: Tensor | None = None
+    warped_seen: Tensor | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
 
     def label_name(self, label: int) -> str:
@@ -68,8 +74,9 @@ class RegistrationView:
         shape = self.fixed.grid.shape
         self._check_shape("displacement", (len(shape), *shape))
         self._check_shape("jacobian", shape)
-        if self.fixed_object is not None:
-            self._check_shape("fixed_object", shape)
+        for name in MASKS:
+            if getattr(self, name) is not None:
+                self._check_shape(name, shape)
         for name in POINT_SETS:
             self._check_points(name)
 
