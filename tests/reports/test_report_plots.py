@@ -45,6 +45,13 @@ def test_svg_says_what_it_shows_and_pdf_is_one(tmp_path):
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_names_with_dollar_signs_are_no_mathematics(tmp_path):
+    name = r"$x_{a$, \frac$"
+    draw_structures(tmp_path / "a.png", {name: {name: [1.0, 2.0]}}, ylabel="Dice")
+    draw_dice_against_time(tmp_path / "b.png", {name: [1.0, 2.0]}, {name: [0.8, 0.9]})
+    draw_ranks(tmp_path / "c.png", {name: {name: 1.0}})
+
+
 def test_many_structures_take_several_rows(tmp_path):
     draw_structures(tmp_path / "a.png", {str(n): {"ours": RANDOM.normal(size=4)} for n in range(80)}, ylabel="Dice")
     draw_structures(tmp_path / "b.png", {"1": {"ours": [1.0, 2.0]}}, ylabel="Dice")

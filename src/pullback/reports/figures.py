@@ -15,6 +15,7 @@ from pullback.data import Image
 from pullback.io.atomic import replacing, suffix_of
 from pullback.reports import fields
 from pullback.reports.colours import DIVERGING, SEQUENTIAL
+from pullback.reports.formats import not_mathematics
 from pullback.reports.intensities import check_channels, grey, window_of
 from pullback.reports.overlays import difference_limit
 from pullback.reports.slices import Plane, plane_at
@@ -297,7 +298,7 @@ def _panel(axes: "Axes", content: tuple[str, Draw] | None, plane: Plane) -> Any:
         return None
     title, draw = content
     drawn = draw(axes)
-    axes.set_title(title, fontsize=8, pad=3)
+    axes.set_title(not_mathematics(title), fontsize=8, pad=3)
     axes.set_xlim(0, plane.size_mm[0])
     axes.set_ylim(plane.size_mm[1], 0)
     axes.set_aspect("equal")

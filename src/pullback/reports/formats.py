@@ -132,6 +132,16 @@ def words(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+def not_mathematics(text: str) -> str:
+    r"""Text that Matplotlib shows as it is, though names may hold dollar signs.
+
+    Example:
+        >>> not_mathematics("a$b$")
+        'a\\$b\\$'
+    """
+    return text.replace("$", r"\$")
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as rows of (dotted name, text)."""
     rows: list[tuple[str, str]] = []

@@ -3,13 +3,14 @@
 matplotlib is imported when something is drawn, not before; the file's suffix decides the format (png, svg, pdf).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pullback.checks import check_choice
+from pullback.reports.formats import not_mathematics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ def draw_structures(path: str | Path, samples: Samples, *, ylabel: str, kind: st
         shown = structures[row * columns : (row + 1) * columns]
         for number, method in enumerate(methods):
             _draw_method(axes, [samples[s].get(method, ()) for s in shown], number, len(methods), kind)
-        axes.set_xticks(range(len(shown)), shown, rotation=60 if len(shown) > 8 else 0, ha="center")
+        axes.set_xticks(range(len(shown)), _texts(shown), rotation=60 if len(shown) > 8 else 0, ha="center")
         axes.set_ylabel(ylabel)
         axes.set_xlim(-0.6, len(shown) - 0.4)
     _legend(figure, methods, min(entries, len(methods)))
@@ -97,7 +98,9 @@ def draw_dice_against_time(
         axes.scatter(x, y, s=8, alpha=FAINT, marker=marker, linewidths=0, **style)
         (low_x, mid_x, high_x), (low_y, mid_y, high_y) = (np.percentile(values, (25, 50, 75)) for values in (x, y))
         spread = {"xerr": [[mid_x - low_x], [high_x - mid_x]], "yerr": [[mid_y - low_y], [high_y - mid_y]]}
-        axes.errorbar(mid_x, mid_y, **spread, marker=marker, label=method, capsize=3, markersize=7, **style)
+        axes.errorbar(
+            mid_x, mid_y, **spread, marker=marker, label=not_mathematics(method), capsize=3, markersize=7, **style
+        )
     axes.set_xscale("log")
     axes.set(xlabel="seconds per pair", ylabel=ylabel)
     axes.grid(alpha=FAINT)
@@ -124,8 +127,8 @@ def draw_ranks(path: str | Path, ranks: Mapping[str, Mapping[str, float]]) -> No
     axes.imshow(table, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
     for (row, column), score in np.ndenumerate(table):
         axes.text(column, row, f"{score:.2f}", ha="center", va="center", color="white" if score > 0.7 else "black")
-    axes.set_xticks(range(len(methods)), methods)
-    axes.set_yticks(range(len(ranks)), list(ranks))
+    axes.set_xticks(range(len(methods)), _texts(methods))
+    axes.set_yticks(range(len(ranks)), _texts(ranks))
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     _save(figure, path)
 
@@ -161,10 +164,14 @@ def _draw_method(axes: "Axes", columns: Sequence[Sequence[float]], number: int, 
     )
 
 
+def _texts(names: Iterable[str]) -> list[str]:
+    return [not_mathematics(name) for name in names]
+
+
 def _legend(figure: "Figure", methods: Sequence[str], entries: int) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(facecolor=PALETTE[n % len(PALETTE)], label=name) for n, name in enumerate(methods)]
+    patches = [Patch(facecolor=PALETTE[n % len(PALETTE)], label=name) for n, name in enumerate(_texts(methods))]
     figure.legend(handles=patches, frameon=False, loc="outside upper left", ncols=entries)
 
 
