@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pullback.reports import plots
 from pullback.reports.plots import KINDS, draw_dice_against_time, draw_ranks, draw_structures
 
 RANDOM = np.random.default_rng(0)
@@ -50,6 +51,16 @@ def test_names_with_dollar_signs_are_no_mathematics(tmp_path):
     draw_structures(tmp_path / "a.png", {name: {name: [1.0, 2.0]}}, ylabel="Dice")
     draw_dice_against_time(tmp_path / "b.png", {name: [1.0, 2.0]}, {name: [0.8, 0.9]})
     draw_ranks(tmp_path / "c.png", {name: {name: 1.0}})
+
+
+def test_long_names_are_turned(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    for names in (["a", "b", "c"], ["left hippocampus proper", "right hippocampus proper", "brainstem and cerebellum"]):
+        draw_structures(tmp_path, {name: {"ours": [1.0, 2.0]} for name in names}, ylabel="Dice")
+        draw_ranks(tmp_path, {"Dice": dict.fromkeys(names, 1.0)})
+    turns = [figure.axes[0].get_xticklabels()[0].get_rotation() for figure in figures]
+    assert turns == [0.0, 0.0, 60.0, 60.0]
 
 
 def test_many_structures_take_several_rows(tmp_path):

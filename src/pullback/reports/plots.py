@@ -25,6 +25,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 STRUCTURES_IN_A_ROW = 36
 DOTS_PER_INCH = 150
 FAINT = 0.25
+MOST_UPRIGHT = 8
+LETTER_INCHES = 0.085
 WIDEST = 40.0
 """Inches."""
 
@@ -52,7 +54,9 @@ def draw_structures(path: str | Path, samples: Samples, *, ylabel: str, kind: st
     num_rows = -(-len(structures) // STRUCTURES_IN_A_ROW)
     columns = -(-len(structures) // num_rows)
     width = max(5.0, 1.5 + 0.28 * columns * len(methods))
-    entries = max(1, int(min(width, WIDEST) / (0.6 + 0.085 * max(map(len, methods)))))  # of the legend, side by side
+    entries = max(
+        1, int(min(width, WIDEST) / (0.6 + LETTER_INCHES * max(map(len, methods))))
+    )  # of the legend, side by side
     height = 3.6 * num_rows + 0.23 * (-(-len(methods) // entries))
     figure = _figure(width=width, height=height)
     for row in range(num_rows):
@@ -60,7 +64,7 @@ def draw_structures(path: str | Path, samples: Samples, *, ylabel: str, kind: st
         shown = structures[row * columns : (row + 1) * columns]
         for number, method in enumerate(methods):
             _draw_method(axes, [samples[s].get(method, ()) for s in shown], number, len(methods), kind)
-        axes.set_xticks(range(len(shown)), _texts(shown), rotation=60 if len(shown) > 8 else 0, ha="center")
+        axes.set_xticks(range(len(shown)), _texts(shown), rotation=_turn(shown, figure), ha="center")
         axes.set_ylabel(ylabel)
         axes.set_xlim(-0.6, len(shown) - 0.4)
     _legend(figure, methods, min(entries, len(methods)))
@@ -127,7 +131,7 @@ def draw_ranks(path: str | Path, ranks: Mapping[str, Mapping[str, float]]) -> No
     axes.imshow(table, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
     for (row, column), score in np.ndenumerate(table):
         axes.text(column, row, f"{score:.2f}", ha="center", va="center", color="white" if score > 0.7 else "black")
-    axes.set_xticks(range(len(methods)), _texts(methods))
+    axes.set_xticks(range(len(methods)), _texts(methods), rotation=_turn(methods, figure))
     axes.set_yticks(range(len(ranks)), _texts(ranks))
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     _save(figure, path)
@@ -162,6 +166,12 @@ def _draw_method(axes: "Axes", columns: Sequence[Sequence[float]], number: int, 
         capprops=lines,
         flierprops={"marker": ".", "markersize": 3, "markerfacecolor": colour, "markeredgecolor": colour},
     )
+
+
+def _turn(names: Sequence[str], figure: "Figure") -> float:
+    """Degrees by which the names under an axis are turned: some if they are many, or too long to stand side by side."""
+    room = float(figure.get_figwidth()) / (len(names) + 1)
+    return 60.0 if len(names) > MOST_UPRIGHT or max(map(len, names)) * LETTER_INCHES > room else 0.0
 
 
 def _texts(names: Iterable[str]) -> list[str]:
