@@ -222,7 +222,8 @@ def test_photographs_and_other_channels(make_view):
     view = make_view((14, 11), extras=False)
     for header in ({"name": "photo.png", "format": "raster"}, {"name": "diffusion"}):
         image = Image(view.fixed.tensor.expand(3, -1, -1), view.fixed.grid, header)
-        check(render(replace(view, fixed=image, moving=image, before=image, warped=image)))
+        page = check(render(replace(view, fixed=image, moving=image, before=image, warped=image)))
+        assert page.texts.count("mean of 3 channels") == (0 if "format" in header else 2)
 
 
 def test_labels_of_one_image_alone_are_no_comparison(make_view):

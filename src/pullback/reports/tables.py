@@ -21,6 +21,7 @@ from pullback.reports.formats import (
     start_of,
     words,
 )
+from pullback.reports.intensities import is_photograph
 from pullback.reports.markup import Markup, name_of, tag
 from pullback.reports.sections import section
 from pullback.reports.view import RegistrationView
@@ -42,6 +43,7 @@ INPUT_ROWS = (
     ("shape", "Voxels"),
     ("spacing_mm", "Spacing"),
     ("orientation", "Orientation"),
+    ("channels", "Drawn as"),
 )
 
 
@@ -216,7 +218,9 @@ def _arguments(command: str) -> list[Any]:
 
 def _input_facts(view: RegistrationView, side: str) -> dict[str, Any]:
     """Facts from the summary, or else from the image itself."""
-    given, grid = mapping(view.summary, side), getattr(view, side).grid
+    image = getattr(view, side)
+    given, grid = mapping(view.summary, side), image.grid
+    is_mean = image.num_channels > 1 and not is_photograph(image)
     shape, spacing = sequence(given, "shape") or list(grid.shape), sequence(given, "spacing_mm")
     spacing = spacing or grid.spacing_mm.tolist()
     return {
@@ -224,6 +228,7 @@ def _input_facts(view: RegistrationView, side: str) -> dict[str, Any]:
         "shape": f" {TIMES} ".join(words(one) for one in shape),
         "spacing_mm": f" {TIMES} ".join(number(one, 4) for one in spacing) + " mm",
         "orientation": words(given["orientation"]) if given.get("orientation") else MISSING,
+        "channels": f"mean of {image.num_channels} channels" if is_mean else MISSING,
     }
 
 
