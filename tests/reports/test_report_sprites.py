@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -11,6 +13,7 @@ import torch
 from pullback.data import Image, LabelMap
 from pullback.reports import sprites
 from pullback.reports.drawings import Drawings
+from pullback.reports.explorer import volumes
 from pullback.space import Reorientation
 
 
@@ -64,6 +67,17 @@ def test_labels_are_exact_however_many(make_view, count):
     found = unfold(decode(sprites.label_sprite(labels, known.tolist(), layout)), layout).astype(int)
     indices = found[..., 0] + 256 * found[..., 1] if count > 255 else found
     assert np.array_equal(np.concatenate([[0], known])[indices], values)
+
+
+def test_the_slices_that_move_know_where_differences_count(make_view):
+    view = make_view((9, 10, 5))
+    seen = torch.ones(9, 10, 5, dtype=torch.bool)
+    view = replace(view, before_seen=seen, warped_seen=seen.clone())
+    view.warped_seen[:4] = False
+    pictures = json.loads(volumes(Drawings(view), []))["pictures"]
+    assert "before_seen" not in pictures
+    layout = sprites.layout_of(view.fixed)
+    assert (unfold(decode(pictures["warped_seen"]), layout) == 255 * view.warped_seen.numpy()).all()
 
 
 def test_the_jacobian_keeps_its_folds(make_view):

@@ -65,6 +65,10 @@ def volumes(drawings: Drawings, places: list[Place]) -> str | None:
     pictures = {side: sprites.grey_sprite(sprites.grey_volume(drawings, side, layout), layout) for side in SIDES}
     if not drawings.is_linear:
         pictures["jacobian"] = sprites.jacobian_sprite(view.jacobian, layout)
+    masks = {f"{side}_seen": getattr(view, f"{side}_seen") for side in ("before", "warped")}
+    pictures |= {
+        name: sprites.mask_sprite(mask, layout) for name, mask in masks.items() if mask is not None and not mask.all()
+    }
     order = _label_order(drawings)
     if order:
         maps = {side: getattr(view, f"{side}_labels") for side in SIDES}

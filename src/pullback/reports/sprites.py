@@ -24,6 +24,9 @@ MOST_VOXELS = 6_000_000
 JPEG_BLOCK = 8
 MOST_LABELS = 65_535
 
+WHOLE = 0.999
+"""Share of a block from which all of it counts."""
+
 JACOBIAN_LIMIT = 4.0
 """Factor at the ends of the stored levels of the Jacobian."""
 JACOBIAN_LEVELS = 64
@@ -107,6 +110,12 @@ def jacobian_sprite(jacobian: torch.Tensor, layout: Layout) -> str:
     levels = np.clip(np.rint(middle + logarithm * (middle - 1)), 1, JACOBIAN_LEVELS - 1)
     levels[folded] = 0
     return plain_png(layout.mosaic(levels.astype(np.uint8)))
+
+
+def mask_sprite(mask: torch.Tensor, layout: Layout) -> str:
+    """A mask as a PNG data URI: 255 where all voxels of a block are in it, else 0."""
+    whole = layout.average(ras_array(mask, layout.reorientation)) > WHOLE
+    return plain_png(layout.mosaic(255 * whole.astype(np.uint8)))
 
 
 def label_sprite(labels: LabelMap, order: Sequence[int], layout: Layout) -> str:

@@ -116,7 +116,10 @@
     const one = kind === "fixed" ? fixed : moving;
     let colour = (index) => [one[index], one[index], one[index]];
     if (kind === "overlay") colour = (index) => [moving[index], fixed[index], moving[index]];
-    if (kind === "difference") colour = (index) => DIFFERENCES[moving[index] - fixed[index] + 255];
+    if (kind === "difference") {
+      const seen = slice(`${partner()}_seen`, view.axes);
+      colour = (index) => DIFFERENCES[seen && !seen[index] ? 255 : moving[index] - fixed[index] + 255];
+    }
     if (shows("volume") && volumes.jacobian) {
       const levels = slice("jacobian", view.axes);
       const under = colour;
