@@ -8,6 +8,7 @@ import torch
 import pullback as pb
 from pullback.data import Image, LabelMap
 from pullback.evaluation import Case, Request, read_pairs, score
+from pullback.evaluation.field_of_view import voxels_seen
 from pullback.evaluation.measures import COLUMNS, measure_of
 from pullback.evaluation.protocols import PROTOCOLS, warp_labels
 from pullback.space import Grid
@@ -182,6 +183,15 @@ def test_intensities_outside_the_field_of_view_or_invalid_take_no_part(tmp_path,
         assert score(Case("p", **files, transform=(tmp_path / f"{name}.tfm",)), measures).values["mse"] == 0.0
     pb.write_transform(tmp_path / "far.tfm", Translation.by([0, 100.0, 0]))
     assert math.isnan(score(Case("p", **files, transform=(tmp_path / "far.tfm",)), measures).values["mse"])
+
+
+def test_voxels_without_numbers_are_seen_through_no_map():
+    holes = Image(image().tensor.clone(), GRID)
+    holes.tensor[0, 3, 3, 3] = torch.nan
+    seen = voxels_seen(holes, shift_by(1), GRID)
+    assert not seen[2, 3, 3]
+    assert not seen[-1].any()
+    assert seen[:-1].sum() == seen[:-1].numel() - 1
 
 
 def test_nothing_to_measure_is_said(tmp_path, table):

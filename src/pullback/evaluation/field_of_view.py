@@ -14,9 +14,9 @@ WHOLE = 0.999
 
 
 def valid_voxels(image: Image) -> Tensor:
-    """Voxels of an image that hold finite numbers in its file, bool ``(*shape,)``."""
-    invalid = image.header.get("invalid")
-    return torch.ones(image.grid.shape, dtype=torch.bool) if invalid is None else ~invalid
+    """Voxels of an image that hold finite numbers, and did so in its file, bool ``(*shape,)``."""
+    finite, invalid = torch.isfinite(image.tensor).all(dim=0), image.header.get("invalid")
+    return finite if invalid is None else finite & ~invalid
 
 
 def voxels_seen(moving: Image, fixed_to_moving: AbstractTransform, onto: Grid) -> Tensor:
