@@ -197,6 +197,11 @@ def test_bids(here: Path, capsys):
     assert run(["compose", "affine.mat", "--out", str(here), "--bids", "sub_1"]) == 2
     assert "sub-LABEL" in complaint(capsys)
     assert run(["compose", "affine.mat", "--out", str(name), "--bids", "sub-01_from-a_to-b"]) == 2
+    complaint(capsys)
+    for words in (["convert", "affine.mat", str(here)], ["register", "fixed.nii.gz", "none.nii", "--out", str(here)]):
+        assert run([*words, "--bids", "sub-02_from-A_to-A"]) == 2
+        assert "different names" in complaint(capsys)
+    assert not list(here.glob("sub-02*"))
 
 
 def test_bids_of_a_format_that_its_file_does_not_tell(here: Path):

@@ -62,3 +62,5 @@ def test_bids_names(tmp_path):
     for wrong in ("sub-01", "01_from-a_to-b", "sub-01_from-a", "sub-01_from-a_to-b/c", "sub-0_1_from-a_to-b"):
         with pytest.raises(ValueError, match="`bids` is"):
             bids_path(tmp_path, wrong, ".h5")
+    with pytest.raises(ValueError, match="need different names"):
+        bids_path(tmp_path, "sub-01_from-A_to-A", ".h5")

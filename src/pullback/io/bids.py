@@ -27,16 +27,23 @@ def bids_path(folder: Path, entities: str, suffix: str) -> Path:
         suffix: Such as ``.h5``.
 
     Raises:
-        ValueError: If the entities are not of that form.
+        ValueError: If the entities are not of that form, or both spaces have the same name: then the transform and the
+            way back would be one file.
 
     Example:
         >>> bids_path(Path("xfm"), "sub-01_from-T1w_to-MNI152", ".h5").as_posix()
         'xfm/sub-01_from-T1w_to-MNI152_mode-image_xfm.h5'
     """
-    if not NAME.fullmatch(entities):
+    found = NAME.fullmatch(entities)
+    if not found:
         raise ValueError(
             f"`bids` is '{entities}', but the form sub-LABEL[_ses-LABEL]_from-MOVING_to-FIXED is needed, letters and "
             "digits only, such as sub-01_from-T1w_to-MNI152."
+        )
+    if found["moving"] == found["fixed"]:
+        raise ValueError(
+            f"`bids` is '{entities}', with '{found['fixed']}' for both spaces, but the moving and the fixed space need "
+            "different names; otherwise the transform and the way back would be one file."
         )
     return folder / f"{entities}_mode-image_xfm{suffix}"
 
