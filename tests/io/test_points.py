@@ -53,6 +53,7 @@ def test_lps_changes_the_signs_of_x_and_y(tmp_path, num_dims):
         ",X,Y,Z\n1,1,2,3\n2,4,5,6\n",
         "\ufeffz, y ,x,t\n3,2,1,0\n 6 ,5,4.0,0\n\n",
         "x;y;z\n1;2;3\n4;5;6\n",
+        "x,y,z\n1,2,3,\n4,5,6, ,\n",
         "t\tx\ty\tz\n0\t1\t2\t3\n0\t4\t5\t6e0",
     ],
 )
@@ -99,6 +100,10 @@ def test_pixels_of_a_photograph_are_lps_points(tmp_path):
         ("x,y,z\n\n1,2,3\n4,5\n", "line 4: z is ''"),
         ("x,y,z\n1,nan,3\n", "line 2: y is 'nan'"),
         ("x,y,z\n1,2,-inf\n", "line 2: z is '-inf'"),
+        ("x,y,z\n1,2,3\n1,5,2,5,3,5\n", "line 3 has 6 cells, but the header 3; with decimal commas"),
+        ("x,y,z,x\n1,2,3,4\n", "line 1, has the column x 2 times"),
+        ("x,y,z,name,Name\n1,2,3,a,b\n", "line 1, has the column name 2 times"),
+        ("x,y,z\n1_0,2,3\n", "line 2: x is '1_0'"),
     ],
 )
 def test_errors_name_the_line(tmp_path, text, message):

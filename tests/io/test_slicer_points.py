@@ -61,6 +61,7 @@ def test_flat_landmarks(tmp_path):
         ("a.fcsv", fcsv("IJK"), "coordinate system 'IJK'"),
         ("a.fcsv", fcsv("RAS", rows=""), "no point"),
         ("a.fcsv", fcsv("RAS", rows="1,2,x,3\n"), r"line 4: 'x' stands there"),
+        ("a.fcsv", fcsv("RAS", rows="1,2,1_0,3\n"), r"line 4: '1_0' stands there"),
         ("a.fcsv", fcsv("RAS", columns="# columns = id,a,b\n"), "x, y and z are needed"),
         ("a.json", "{}", "not a markups file"),
         ("a.json", "[1", "not a markups file"),

@@ -35,7 +35,8 @@ def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Po
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: With the line, if a column is missing or a value is not a finite number, or if there is no point.
+        ValueError: With the line, if a column is missing or stands twice, a row has more cells than the header, or a
+            value is not a finite number; or if there is no point.
 
     Example:
         >>> import tempfile
@@ -58,6 +59,7 @@ def read_points(path: str | Path, *, lps: bool = False, num_dims: int = 3) -> Po
         )
     columns = [cell.strip().lower() for cell in rows[0][1]]
     axes = _axis_columns(columns, num_dims, path)
+    _check_widths(rows, path)
     coordinates = [[_number(row, axis, "xyz"[n], line, path) for n, axis in enumerate(axes)] for line, row in rows[1:]]
     if not coordinates:
         raise ValueError(f"'{path}' has a header but no point.")
@@ -160,13 +162,27 @@ def _axis_columns(columns: list[str], num_dims: int, path: Path) -> list[int]:
             "missing); "
             "add a header line."
         )
+    twice = [name for name in ("x", "y", "z", *NAME_COLUMNS) if columns.count(name) > 1]
+    if twice:
+        raise ValueError(f"'{path}', line 1, has the column {twice[0]} {columns.count(twice[0])} times; keep one.")
     return [columns.index(axis) for axis in "xyz"[:num_dims]]
+
+
+def _check_widths(rows: list[tuple[int, list[str]]], path: Path) -> None:
+    """Refuse cells beyond the header's, as decimal commas make them."""
+    width = len(rows[0][1])
+    for line, row in rows[1:]:
+        if any(cell.strip() for cell in row[width:]):
+            raise ValueError(
+                f"'{path}', line {line} has {len(row)} cells, but the header {width}; with decimal commas, separate "
+                "the cells by semicolons and write decimal points."
+            )
 
 
 def _number(row: list[str], column: int, axis: str, line: int, path: Path) -> float:
     text = row[column].strip() if column < len(row) else ""
     try:
-        number = float(text)
+        number = float("nan") if "_" in text else float(text)  # Python would read 1_0 as 10
     except ValueError:
         number = float("nan")
     if not abs(number) < float("inf"):

@@ -89,7 +89,7 @@ def _system(said: str | None, path: Path) -> str:
 
 def _number(value: Any, path: Path, where: str) -> float:
     try:
-        number = float(value)
+        number = float("nan") if "_" in str(value) else float(value)  # Python would read 1_0 as 10
     except (TypeError, ValueError):
         number = float("nan")
     if not abs(number) < float("inf"):
