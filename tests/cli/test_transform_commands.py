@@ -264,3 +264,21 @@ def test_helps_name_the_options(command: str, capsys):
     assert all(option in said for option in SHARED.split())
     if command == "compose":
         assert "A(B(x))" in said
+
+
+def test_dimensions_that_differ_are_refused_before_writing(here: Path, capsys):
+    pb.write_image(here / "flat.nii.gz", phantoms.slice_of_head())
+    pb.write_transform(here / "flat.tfm", pb.transforms.identity(2))
+    out, flat = str(here / "out.h5"), str(here / "flat.nii.gz")
+    for words in (
+        ["convert", "affine.mat", out, "--fixed", flat],
+        ["compose", "affine.mat", "--out", out, "--fixed", flat],
+        ["invert", "affine.mat", "--out", out, "--moving", flat],
+        ["compose", "affine.mat", str(here / "flat.tfm"), "--out", out],
+        ["apply", str(here / "flat.tfm"), "affine.mat", "--points", "points.csv", "--out", str(here / "out.csv")],
+    ):
+        assert run(words) == 2
+        assert "3" in (said := complaint(capsys))
+        assert "2" in said
+        assert "agree" in said
+        assert not list(here.glob("out*"))

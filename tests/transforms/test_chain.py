@@ -82,3 +82,7 @@ def test_empty_and_mixed_chains_are_refused():
         Chain(())
     with pytest.raises(ValueError, match="dimensions"):
         Chain((identity(2), FIELD))
+    with pytest.raises(ValueError, match=r"The transforms have 3, 3 and 2 dimensions"):
+        chain(AFFINE, RIGID, identity(2))
+    with pytest.raises(ValueError, match=r"have 3 and 2 dimensions"):
+        AFFINE @ identity(2)

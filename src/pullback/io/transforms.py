@@ -69,7 +69,8 @@ def write_transform(
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        ValueError: If the suffix is unknown, the format cannot hold the transform, or needs an image.
+        ValueError: If the suffix is unknown, the format cannot hold the transform, or needs an image, or if an image
+            has other dimensions than the transform.
         OSError: If the place cannot be written to or the disk is full.
     """
     path = Path(path).expanduser()
@@ -78,7 +79,17 @@ def write_transform(
         raise ValueError(
             f"'{path}' has the suffix '{suffix_of(path)}', but {form.name} is written to {' '.join(form.suffixes)}."
         )
-    return form.write(path, transform, _grid(fixed), _grid(moving), kind)
+    grids = _grid(fixed), _grid(moving)
+    for which, grid in zip(("fixed", "moving"), grids, strict=True):
+        _check_dimensions(transform, grid, which)
+    return form.write(path, transform, *grids, kind)
+
+
+def _check_dimensions(transform: AbstractTransform, grid: Grid | None, which: str) -> None:
+    if grid is not None and grid.num_dims != transform.num_dims:
+        raise ValueError(
+            f"The transform has {transform.num_dims} dimensions and the {which} image {grid.num_dims}; they must agree."
+        )
 
 
 def _grid(where: Where) -> Grid | None:

@@ -22,8 +22,7 @@ class Chain(AbstractTransform):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ValueError("A chain needs at least one transform.")
-        if len({part.num_dims for part in self.parts}) > 1:
-            raise ValueError(f"The parts of a chain have {[part.num_dims for part in self.parts]} dimensions.")
+        _check_dimensions(self.parts)
 
     @property
     def num_dims(self) -> int:
@@ -50,7 +49,12 @@ class Chain(AbstractTransform):
 
 
 def chain(*parts: AbstractTransform) -> AbstractTransform:
-    """Chain transforms (the last acts first), flattening chains and multiplying neighbouring matrices."""
+    """Chain transforms (the last acts first), flattening chains and multiplying neighbouring matrices.
+
+    Raises:
+        ValueError: If there is no part, or parts differ in dimension.
+    """
+    _check_dimensions(parts)
     flat: list[AbstractTransform] = []
     for part in parts:
         for piece in part.parts if isinstance(part, Chain) else (part,):
@@ -60,6 +64,15 @@ def chain(*parts: AbstractTransform) -> AbstractTransform:
             else:
                 flat.append(piece)
     return flat[0] if len(flat) == 1 else Chain(tuple(flat))
+
+
+def _check_dimensions(parts: tuple[AbstractTransform, ...]) -> None:
+    numbers = [part.num_dims for part in parts]
+    if len(set(numbers)) > 1:
+        *first, last = map(str, numbers)
+        raise ValueError(
+            f"The transforms have {', '.join(first)} and {last} dimensions, but in a chain all must agree."
+        )
 
 
 def _product(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear:
