@@ -60,6 +60,16 @@ def test_warp_takes_labels_by_any_name():
         found.warp(labels, interpolation="linear")
 
 
+@pytest.mark.parametrize("form", [lambda tensor: tensor.numpy(), lambda tensor: tensor])
+def test_an_array_is_warped_where_the_moving_image_is(form):
+    found = phantoms.deformable()
+    moving, labels = found.pair.moving, found.pair.moving_labels
+    assert torch.equal(found.warp(form(moving.tensor[0])).tensor, found.warp(moving).tensor)
+    assert torch.equal(found.warp(form(labels.tensor[0]), "nearest").tensor, found.warp(labels, "nearest").tensor)
+    with pytest.raises(ValueError, match=r"The array has shape .* but the moving image"):
+        found.warp(form(moving.tensor[0, 1:]))
+
+
 def test_the_inverse_is_the_other_map():
     found, points = phantoms.deformable(), phantoms.points_in(phantoms.head())
     assert torch.equal((~found.fixed_to_moving)(points), found.moving_to_fixed(points))

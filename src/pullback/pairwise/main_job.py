@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from pullback.data import Image, LabelMap, Pair, Points
 from pullback.io import image_from, labels_from, read_points
 from pullback.kernels.threads import use_threads
@@ -61,8 +64,12 @@ class Registration:
 
         Args:
             moving: An image or a label map (path, array, nibabel, SimpleITK or pullback object). Default: the moving
-                image. Paths and arrays count as labels if `interpolation` is ``nearest`` or ``label``.
+                image. Paths and arrays count as labels if `interpolation` is ``nearest`` or ``label``. A NumPy array or
+                a tensor, which does not say where its voxels are, takes the moving image's grid.
             interpolation: ``linear``, ``cubic``, ``nearest`` or ``label``; default by kind.
+
+        Raises:
+            ValueError: If an array has another shape than the moving image.
         """
         if moving is None:
             voxels: Image | LabelMap = self.pair.moving
@@ -70,7 +77,19 @@ class Registration:
             voxels = labels_from(moving)
         else:
             voxels = image_from(moving)
+        if isinstance(moving, np.ndarray | torch.Tensor):
+            voxels = self._on_moving_grid(voxels)
         return warp(voxels, self.fixed_to_moving, onto=self.pair.fixed.grid, interpolation=interpolation)
+
+    def _on_moving_grid(self, voxels: Image | LabelMap) -> Image | LabelMap:
+        """An array's voxels, which have no place yet, where those of the moving image are."""
+        grid = self.pair.moving.grid
+        if voxels.grid.shape != grid.shape:
+            raise ValueError(
+                f"The array has shape {voxels.grid.shape}, but the moving image {grid.shape}; an array takes that "
+                "image's grid, so for anything else build `Image(tensor, grid)` or `LabelMap(tensor, grid)`."
+            )
+        return voxels.with_tensor(voxels.tensor, grid)
 
     def save(
         self, directory: str | Path, *, overwrite: bool = False, verify: bool = True, bids: str | None = None
