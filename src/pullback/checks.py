@@ -23,6 +23,32 @@ def as_points(points: Tensor | np.ndarray | Sequence, num_dims: int) -> Tensor:
     return tensor
 
 
+def as_float64(values: Tensor | np.ndarray | Sequence) -> Tensor:
+    """A float64 CPU tensor of its own of anything array-like, without gradient; masked numbers become NaN."""
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", torch.float64, copy=True)
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.astype(np.float64).filled(np.nan)
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def as_data(name: str, values: Tensor) -> Tensor:
+    """A tensor as data: without gradient, and half precision as float32; anything else stays as it is.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it holds no number, or complex ones.
+    """
+    if not isinstance(values, Tensor):
+        raise TypeError(f"`{name}` is a {type(values).__name__}, but a torch tensor is needed: torch.as_tensor(...).")
+    if values.numel() == 0:
+        raise ValueError(f"`{name}` is empty: its shape is {tuple(values.shape)}, but at least one voxel is needed.")
+    if values.is_complex():
+        raise ValueError(f"`{name}` holds complex numbers ({values.dtype}), but real ones are needed.")
+    values = values.detach() if values.requires_grad else values
+    return values.to(torch.float32) if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     """Return `value` if it is one of `choices`.
 

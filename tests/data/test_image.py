@@ -60,3 +60,44 @@ def test_whole_floats_become_labels_and_fractions_do_not():
 def test_labels_have_one_channel():
     with pytest.raises(ValueError, match="one channel"):
         LabelMap(torch.zeros(2, 4, 5, dtype=torch.int32), Grid.from_spacing((4, 5)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_float_labels_are_kept(dtype):
+    labels = LabelMap(torch.tensor([[[0.0, 3e9, -3e9, 7.0]]], dtype=dtype), Grid.from_spacing((1, 4)))
+    assert labels.tensor.dtype == torch.int64
+    assert labels.labels == [-3_000_000_000, 7, 3_000_000_000]
+
+
+@pytest.mark.parametrize("wrong", [float("inf"), -float("inf"), 1e19])
+def test_labels_that_no_integer_holds_are_refused(wrong):
+    with pytest.raises(ValueError, match="below 2\\^63"):
+        LabelMap(torch.tensor([[[0.0, wrong]]]), Grid.from_spacing((1, 2)))
+
+
+@pytest.mark.parametrize("kind", [Image, LabelMap])
+@pytest.mark.parametrize(
+    ("tensor", "error", "message"),
+    [
+        (torch.ones(1, 2, 3, dtype=torch.complex64), ValueError, "complex"),
+        (torch.ones(0, 2, 3), ValueError, "empty"),
+        (torch.ones(1, 2, 3).numpy(), TypeError, "torch tensor is needed"),
+    ],
+)
+def test_what_holds_no_real_voxels_is_refused(kind, tensor, error, message):
+    with pytest.raises(error, match=message):
+        kind(tensor, Grid.from_spacing((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32(dtype):
+    image = Image(torch.ones(1, 2, 3, dtype=dtype), Grid.from_spacing((2, 3)))
+    assert image.tensor.dtype == torch.float32
+    assert LabelMap(torch.ones(1, 2, 3, dtype=dtype), image.grid).labels == [1]
+
+
+@pytest.mark.parametrize("kind", [Image, LabelMap])
+def test_voxels_are_data_without_gradient(kind):
+    tensor = torch.ones(1, 2, 3, requires_grad=True)
+    assert not kind(tensor, Grid.from_spacing((2, 3))).tensor.requires_grad
+    assert tensor.requires_grad

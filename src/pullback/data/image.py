@@ -7,12 +7,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from pullback.checks import as_data
 from pullback.space import Grid, Reorientation, closest_to_ras
+
+LABEL_LIMIT = 2.0**63
+"""Labels are smaller than this in size, as int64 holds them."""
 
 
 @dataclass(frozen=True, eq=False)
 class AbstractVoxels:
-    """Voxel values on a grid.
+    """Voxel values on a grid: data, so that a gradient stays behind; `functional.warp` is the differentiable way.
 
     Attributes:
         tensor: ``(C, *shape)``, channels first.
@@ -58,12 +62,16 @@ class AbstractVoxels:
 
 @dataclass(frozen=True, eq=False)
 class Image(AbstractVoxels):
-    """Intensities, float32 or float64, interpolated when resampled."""
+    """Intensities, float32 or float64, interpolated when resampled; other real types become float32.
+
+    Raises:
+        TypeError: If `tensor` is none.
+        ValueError: If it is complex, holds nothing, or does not fit the grid.
+    """
 
     def __post_init__(self) -> None:
-        _check_tensor(self.tensor)
-        if not self.tensor.is_floating_point():
-            object.__setattr__(self, "tensor", self.tensor.to(torch.float32))
+        tensor = as_data("tensor", self.tensor)
+        object.__setattr__(self, "tensor", tensor if tensor.is_floating_point() else tensor.to(torch.float32))
         super().__post_init__()
 
 
@@ -71,17 +79,16 @@ class Image(AbstractVoxels):
 class LabelMap(AbstractVoxels):
     """Integer labels, one channel, never averaged. 0 is the background.
 
+    Whole floating-point numbers become int32, or int64 where a label needs it.
+
     Raises:
-        ValueError: If the tensor holds fractions or more than one channel.
+        TypeError: If `tensor` is none.
+        ValueError: If the tensor holds fractions, infinity or more than one channel, or does not fit the grid.
     """
 
     def __post_init__(self) -> None:
-        _check_tensor(self.tensor)
-        if self.tensor.is_floating_point():
-            rounded = self.tensor.round()
-            if not torch.equal(rounded, self.tensor):
-                raise ValueError("A label map holds whole numbers, but this one has fractions: is it an image?")
-            object.__setattr__(self, "tensor", rounded.to(torch.int32))
+        tensor = as_data("tensor", self.tensor)
+        object.__setattr__(self, "tensor", _whole(tensor) if tensor.is_floating_point() else tensor)
         super().__post_init__()
         if self.num_channels != 1:
             raise ValueError(f"A label map has one channel, but this one has {self.num_channels}.")
@@ -92,8 +99,14 @@ class LabelMap(AbstractVoxels):
         return [int(label) for label in torch.unique(self.tensor) if label != 0]
 
 
-def _check_tensor(tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"`tensor` is a {type(tensor).__name__}, but a torch tensor is needed: torch.as_tensor(...)[None]."
+def _whole(tensor: Tensor) -> Tensor:
+    """Floating-point labels as int32, or int64 where one needs it."""
+    wrong = tensor[(tensor.round() != tensor) | ~(tensor.abs() < LABEL_LIMIT)]
+    if wrong.numel():
+        raise ValueError(
+            f"A label map holds whole numbers below 2^63, no fractions, but this one holds {float(wrong[0]):.6g}: is "
+            "it an image?"
         )
+    limits = torch.iinfo(torch.int32)
+    is_small = limits.min <= float(tensor.min()) and float(tensor.max()) <= limits.max
+    return tensor.to(torch.int32 if is_small else torch.int64)
