@@ -47,6 +47,17 @@ def test_files_say_their_own_system(tmp_path, name, text, sign):
     assert list(points.names) == ["tip", "root, left"]
 
 
+def test_all_lists_of_a_file_are_read(tmp_path):
+    lists = [json.loads(markups("LPS"))["markups"][0] for _ in range(2)]
+    lists[1]["controlPoints"] = [{"label": "third", "position": [7, 8, 9]}]
+    points = read_points(write(tmp_path, "a.mrk.json", json.dumps({"markups": lists})))
+    assert points.coordinates.tolist() == [[-1, -2, 3], [4.5, -5, 6], [-7, -8, 9]]
+    assert list(points.names) == ["tip", "root, left", "third"]
+    lists[1]["coordinateSystem"] = "RAS"
+    with pytest.raises(ValueError, match="lists in LPS and RAS"):
+        read_points(write(tmp_path, "b.mrk.json", json.dumps({"markups": lists})))
+
+
 def test_flat_landmarks(tmp_path):
     flat = "1,1,2,0,0,0,0,1,1,1,0,a,,\n"
     assert read_points(write(tmp_path, "a.fcsv", fcsv("RAS", rows=flat)), num_dims=2).coordinates.tolist() == [[1, 2]]
@@ -65,6 +76,8 @@ def test_flat_landmarks(tmp_path):
         ("a.fcsv", fcsv("RAS", columns="# columns = id,a,b\n"), "x, y and z are needed"),
         ("a.json", "{}", "not a markups file"),
         ("a.json", "[1", "not a markups file"),
+        ("a.json", '{"markups": []}', "no point"),
+        ("a.json", '{"markups": [{"controlPoints": 3}]}', "not a markups file"),
         ("a.json", markups(None), "coordinate system"),
         ("a.json", markups("RAS", coordinateUnits="um"), "in um"),
         ("a.json", markups("RAS", controlPoints=[{"position": None}]), "point 1 has no position"),

@@ -59,16 +59,20 @@ def _fcsv(text: str, path: Path) -> tuple[str, list[tuple[float, float, float, s
 
 
 def _markups(text: str, path: Path) -> tuple[str, list[tuple[float, float, float, str]]]:
+    """The control points of all lists of the file, in order."""
     try:
-        markups = json.loads(text)["markups"][0]
-        points = markups["controlPoints"]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        lists = [(markups, list(markups["controlPoints"])) for markups in json.loads(text)["markups"]]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is not a markups file of 3D Slicer: it lacks {error}.") from error
-    if markups.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
-        raise ValueError(f"'{path}' is in {markups['coordinateUnits']}, but mm are needed.")
-    return _system(markups.get("coordinateSystem"), path), [
-        _control_point(point, path, number) for number, point in enumerate(points, start=1)
-    ]
+    for markups, _ in lists:
+        if markups.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
+            raise ValueError(f"'{path}' is in {markups['coordinateUnits']}, but mm are needed.")
+    systems = {_system(markups.get("coordinateSystem"), path) for markups, _ in lists}
+    if len(systems) > 1:
+        raise ValueError(f"'{path}' has lists in {' and '.join(sorted(systems))}; save each list in a file of its own.")
+    points = [point for _, points in lists for point in points]
+    rows = [_control_point(point, path, number) for number, point in enumerate(points, start=1)]
+    return "".join(systems), rows
 
 
 def _control_point(point: Any, path: Path, number: int) -> tuple[float, float, float, str]:
