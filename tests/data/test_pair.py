@@ -44,6 +44,7 @@ def test_a_full_pair_is_taken():
         (image(), {"fixed_labels": labels()}, "Fixed labels came without moving labels"),
         (image(), {"moving_points": points()}, "Moving points came without fixed points"),
         (image(), {"fixed_points": points(3), "moving_points": points(4)}, "must correspond"),
+        (image(), {"fixed_points": points(0), "moving_points": points(0)}, "The fixed points hold no point"),
         (image(), {"fixed_points": points(3, 2), "moving_points": points(3, 2)}, "2 coordinates"),
     ],
 )

@@ -141,6 +141,18 @@ def test_prefiltered_coefficients_give_the_same_spline():
     )
 
 
+@pytest.mark.parametrize("interpolation", ["linear", "nearest", "cubic", "label"])
+def test_no_positions_give_no_values(interpolation):
+    assert sample(noise(2, 4, 5), torch.zeros(3, 0, 2), interpolation=interpolation).shape == (2, 3, 0)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_a_gradient_stays_behind(interpolation):
+    image, positions = noise(1, 4, 5), scattered((4, 5))
+    tracked = sample(image.clone().requires_grad_(), positions.clone().requires_grad_(), interpolation=interpolation)
+    assert torch.equal(tracked, sample(image, positions, interpolation=interpolation))
+
+
 def test_an_unknown_interpolation_names_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'nearest'"):
         sample(noise(1, 4, 5), scattered((4, 5)), interpolation="neerest")

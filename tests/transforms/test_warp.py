@@ -152,3 +152,9 @@ def test_points_keep_their_names_and_go_from_fixed_to_moving():
     moved = warp_points(points, MAPS["translation"])
     assert moved.names == ["a", "b", "c"]
     np.testing.assert_allclose(moved.coordinates - points.coordinates, np.tile([3.0, -2.0, 4.0], (3, 1)))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_no_points_go_through_every_transform(name: str):
+    for transform in (MAPS[name], ~MAPS[name]):
+        assert transform(np.zeros((0, 3))).shape == (0, 3)

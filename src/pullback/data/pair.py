@@ -14,7 +14,8 @@ class Pair:
     Landmarks correspond in order.
 
     Raises:
-        ValueError: If dimensions, channels, grids or numbers of landmarks do not fit together.
+        ValueError: If dimensions, channels, grids or numbers of landmarks do not fit together, or points are given
+            that are none.
     """
 
     fixed: Image
@@ -70,3 +71,5 @@ class Pair:
                 f"The {side} points have {points.coordinates.shape[1]} coordinates, the images "
                 f"{self.fixed.grid.num_dims} dimensions."
             )
+        if points is not None and not len(points):
+            raise ValueError(f"The {side} points hold no point; give landmarks, or leave both sides out.")

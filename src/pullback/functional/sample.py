@@ -52,7 +52,7 @@ def sample(
     volumes = as_array(lift_volumes(image, num_dims))
     if interpolation == "linear" and not image.is_floating_point():
         volumes = volumes.astype(np.float64)
-    flat = positions.reshape(-1, num_dims).to(torch.float64).cpu().numpy().T
+    flat = positions.detach().reshape(-1, num_dims).to("cpu", torch.float64).numpy().T
     lifted = np.zeros((3, flat.shape[1]))
     lifted[3 - num_dims :] = flat
     out = np.empty((volumes.shape[0], flat.shape[1]), dtype=volumes.dtype)
@@ -62,7 +62,7 @@ def sample(
     else:
         for volume, row in zip(volumes, out, strict=True):
             _sample_one(volume, lifted, interpolation, volume.dtype.type(fill), row)
-    return torch.from_numpy(_as_type(out, dtype)).reshape(-1, *positions.shape[:-1])
+    return torch.from_numpy(_as_type(out, dtype)).reshape(len(out), *positions.shape[:-1])
 
 
 def _as_type(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -84,7 +84,7 @@ def _sample_one(volume: np.ndarray, positions: np.ndarray, interpolation: str, f
 
 def spline_coefficients(image: Tensor) -> Tensor:
     """Coefficients of the cubic B-spline through the voxels of ``(C, *shape)``, mirrored at the edges, float64."""
-    channels = [ndimage.spline_filter(c, order=3, output=np.float64, mode="mirror") for c in image.numpy()]
+    channels = [ndimage.spline_filter(c, order=3, output=np.float64, mode="mirror") for c in image.detach().numpy()]
     return torch.from_numpy(np.stack(channels))
 
 
