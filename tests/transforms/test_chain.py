@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from examples import inner_points, oblique_axes, smooth_noise
+from pullback.data import Points
 from pullback.space import Grid
 from pullback.transforms import (
     Affine,
+    BSpline,
     Chain,
     DisplacementField,
     Rigid,
     StationaryVelocity,
+    ThinPlateSpline,
     Translation,
     chain,
     identity,
@@ -86,3 +89,22 @@ def test_empty_and_mixed_chains_are_refused():
         chain(AFFINE, RIGID, identity(2))
     with pytest.raises(ValueError, match=r"have 3 and 2 dimensions"):
         AFFINE @ identity(2)
+
+
+def test_transforms_are_data_without_gradient():
+    def tracked(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().clone().requires_grad_()
+
+    grid = Grid(GRID.shape, tracked(GRID.voxel_to_world))
+    field = DisplacementField(tracked(FIELD.displacement), grid)
+    flow = StationaryVelocity(tracked(FLOW.velocity), grid)
+    plate = ThinPlateSpline.fit(tracked(POINTS[:30]), tracked(FIELD(POINTS[:30])))
+    plate = ThinPlateSpline(tracked(plate.landmarks), tracked(plate.weights), Affine(tracked(plate.affine.matrix)))
+    spline = BSpline(tracked(FIELD.displacement), grid)
+    points = tracked(POINTS)
+    for transform in (Affine(tracked(AFFINE.matrix)), field, flow, plate, spline):
+        moved = (transform @ field)(points)
+        assert not moved.requires_grad
+        assert torch.equal(moved, (transform @ field)(POINTS))
+    assert not Points(points).coordinates.requires_grad
+    assert points.requires_grad

@@ -147,3 +147,12 @@ def test_resampling_keeps_the_map(grid):
 def test_broken_fields_are_refused(displacement, message):
     with pytest.raises(ValueError, match=message):
         DisplacementField(displacement, GRIDS["RAS"])
+    with pytest.raises(TypeError, match="torch tensor is needed"):
+        DisplacementField(np.zeros((3, 6, 7, 8)), GRIDS["RAS"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fields_of_half_precision_become_float32(dtype):
+    field = DisplacementField(torch.ones(2, *FLAT.shape, dtype=dtype), FLAT)
+    assert field.displacement.dtype == torch.float32
+    assert torch.equal(field(inner_points(FLAT)), inner_points(FLAT) + 1)

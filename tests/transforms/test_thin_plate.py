@@ -81,6 +81,7 @@ def test_inverse_leads_back(num_dims):
     [
         ([[0.0, 0], [1, 0]], {}, "needs 3 or more"),
         ([[0.0, 0], [1, 1], [2, 2], [3, 3]], {}, "on a line"),
+        ([[0.0, 0], [1, 0], [0, 1], [1, float("nan")]], {}, "NaN or infinite"),
         ([[0.0, 0], [1, 0], [0, 1], [0, 1]], {}, "coincide"),
         ([[0.0, 0], [1, 0], [0, 1]], {"smoothing": -1.0}, "`smoothing` is -1"),
     ],

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from pullback.checks import as_float64
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Positions in world mm (RAS+).
+    """Positions in world mm (RAS+): data, so that a gradient stays behind.
 
     Attributes:
         coordinates: ``(N, D)`` float64.
@@ -24,7 +25,7 @@ class Points:
     names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        coordinates = torch.as_tensor(np.asarray(self.coordinates, dtype=np.float64))
+        coordinates = as_float64(self.coordinates)
         if coordinates.ndim != 2 or coordinates.shape[1] not in (2, 3):
             raise ValueError(f"`coordinates` has shape {tuple(coordinates.shape)}, but (N, 2) or (N, 3) is needed.")
         if not torch.isfinite(coordinates).all():

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.checks import as_points
+from pullback.checks import as_float64, as_points
 
 SMALLEST_SPACING_MM = 1e-6
 """Below this a voxel is taken to have no extent and the matrix to be broken."""
@@ -31,7 +31,7 @@ class Grid:
     Attributes:
         shape: Voxels along each axis, 2 or 3 numbers.
         voxel_to_world: ``(D+1, D+1)`` float64 matrix from voxel indices to world mm (RAS+). It may be oblique,
-            left-handed or sheared, but not singular.
+            left-handed or sheared, but not singular. A gradient stays behind.
 
     Raises:
         ValueError: If the shape or the matrix cannot describe a grid.
@@ -47,7 +47,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
-        matrix = torch.as_tensor(np.asarray(self.voxel_to_world, dtype=np.float64)).clone()
+        matrix = as_float64(self.voxel_to_world)
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise ValueError(f"`shape` is {shape}, but a grid has 2 or 3 axes of at least one voxel each.")
         size = len(shape) + 1

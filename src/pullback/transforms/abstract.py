@@ -14,7 +14,11 @@ POINTS_AT_A_TIME = 1 << 20
 
 
 class AbstractTransform(ABC):
-    """A map of world points (RAS+ mm) to world points; ``(a @ b)(x) == a(b(x))`` and ``~a`` is the inverse."""
+    """A map of world points (RAS+ mm) to world points; ``(a @ b)(x) == a(b(x))`` and ``~a`` is the inverse.
+
+    Transforms are data, not differentiable operations: what they are made of and what they map leave their gradients
+    behind. The differentiable functions are those of :mod:`pullback.functional` that say so, such as ``warp``.
+    """
 
     @property
     @abstractmethod
@@ -34,12 +38,12 @@ class AbstractTransform(ABC):
         """The map back."""
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Map points ``(..., D)`` of the fixed world, mm, to the moving world, mm, float64.
+        """Map points ``(..., D)`` of the fixed world, mm, to the moving world, mm, float64, without gradient.
 
         Raises:
             ValueError: If the last axis does not hold one coordinate per dimension.
         """
-        points = as_points(points, self.num_dims)
+        points = as_points(points, self.num_dims).detach()
         return self.map_points(points.reshape(-1, self.num_dims)).reshape(points.shape)
 
     def __invert__(self) -> "AbstractTransform":

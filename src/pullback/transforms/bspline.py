@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pullback.checks import as_data
 from pullback.space import Grid
 from pullback.transforms.abstract import AbstractTransform
 from pullback.transforms.newton import origins_of
@@ -42,6 +43,7 @@ class BSpline(AbstractTransform):
     order: int = 3
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "coefficients", as_data("coefficients", self.coefficients))
         expected = (self.grid.num_dims, *self.grid.shape)
         if tuple(self.coefficients.shape) != expected:
             raise ValueError(f"`coefficients` has shape {tuple(self.coefficients.shape)}, but {expected} is needed.")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pullback import functional
+from pullback.checks import as_data
 from pullback.functional import Inversion
 from pullback.space import Grid
 from pullback.transforms.abstract import AbstractTransform
@@ -31,12 +32,14 @@ class DisplacementField(AbstractTransform):
     As in ITK, a point more than half a voxel outside the outer centres is not moved.
 
     Attributes:
-        displacement: u, ``(D, *grid.shape)`` in mm, components along the world axes (RAS).
+        displacement: u, ``(D, *grid.shape)`` in mm, components along the world axes (RAS); half precision becomes
+            float32.
         grid: Where the vectors are.
         known_inverse: The inverse, where it is known already.
         inversion: How exact this field is as an inverse, when it came out of one (lengths in voxels).
 
     Raises:
+        TypeError: If `displacement` is no tensor.
         ValueError: If the shapes do not fit or a vector is not finite.
     """
 
@@ -46,6 +49,7 @@ class DisplacementField(AbstractTransform):
     inversion: Inversion | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "displacement", as_data("displacement", self.displacement))
         expected = (self.grid.num_dims, *self.grid.shape)
         if tuple(self.displacement.shape) != expected:
             raise ValueError(f"`displacement` has shape {tuple(self.displacement.shape)}, but {expected} is needed.")

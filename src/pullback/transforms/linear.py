@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pullback.checks import as_float64
 from pullback.functional.rotations import rotation_from_vector, vector_from_rotation
 from pullback.space import apply_matrix
 from pullback.transforms.abstract import AbstractTransform
@@ -35,7 +36,7 @@ class AbstractLinear(AbstractTransform):
         Raises:
             ValueError: If it is not homogeneous, not finite, singular, or not of this class's kind.
         """
-        matrix = torch.as_tensor(np.asarray(matrix, dtype=np.float64)).clone()
+        matrix = as_float64(matrix)
         size = matrix.shape[0] if matrix.ndim == 2 else 0
         if matrix.shape not in ((3, 3), (4, 4)):
             raise ValueError(

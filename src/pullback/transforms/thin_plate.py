@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.checks import as_points, check_at_least
+from pullback.checks import as_float64, as_points, check_at_least
 from pullback.transforms.abstract import AbstractTransform
 from pullback.transforms.linear import Affine
 from pullback.transforms.newton import origins_of
@@ -44,6 +44,8 @@ class ThinPlateSpline(AbstractTransform):
     affine: Affine
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "landmarks", as_float64(self.landmarks))
+        object.__setattr__(self, "weights", as_float64(self.weights))
         if self.landmarks.shape != self.weights.shape or self.landmarks.ndim != 2:
             raise ValueError(
                 f"`landmarks` {tuple(self.landmarks.shape)} and `weights` {tuple(self.weights.shape)} must both be (N, "
@@ -78,7 +80,7 @@ class ThinPlateSpline(AbstractTransform):
             True
         """
         num_dims = np.shape(fixed)[-1]
-        fixed, moving = as_points(fixed, num_dims), as_points(moving, num_dims)
+        fixed, moving = as_points(fixed, num_dims).detach(), as_points(moving, num_dims).detach()
         _check(fixed, moving, smoothing)
         middle, reach = fixed.mean(0), fixed.std(0).max()
         polynomial = torch.cat([torch.ones(len(fixed), 1, dtype=torch.float64), (fixed - middle) / reach], dim=1)
@@ -168,6 +170,8 @@ def _check(fixed: Tensor, moving: Tensor, smoothing: float) -> None:
     num_dims = fixed.shape[-1]
     if fixed.shape != moving.shape:
         raise ValueError(f"{len(fixed)} fixed and {len(moving)} moving landmarks came, but they must correspond.")
+    if not (torch.isfinite(fixed).all() and torch.isfinite(moving).all()):
+        raise ValueError("The landmarks hold NaN or infinite numbers.")
     check_at_least("smoothing", smoothing, 0)
     if len(fixed) <= num_dims:
         raise ValueError(f"{len(fixed)} landmarks came, but a thin-plate spline needs {num_dims + 1} or more.")

@@ -6,6 +6,7 @@ from functools import cached_property
 from torch import Tensor
 
 from pullback import functional
+from pullback.checks import as_data
 from pullback.space import Grid
 from pullback.transforms.abstract import AbstractTransform
 from pullback.transforms.displacement import DisplacementField, to_voxel_vectors
@@ -29,6 +30,7 @@ class StationaryVelocity(AbstractTransform):
     num_steps: int = 7
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "velocity", as_data("velocity", self.velocity))
         expected = (self.grid.num_dims, *self.grid.shape)
         if tuple(self.velocity.shape) != expected:
             raise ValueError(f"`velocity` has shape {tuple(self.velocity.shape)}, but {expected} is needed.")
