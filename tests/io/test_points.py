@@ -95,7 +95,7 @@ def test_pixels_of_a_photograph_are_lps_points(tmp_path):
         ("x,y,z\n", "no point"),
         ("a,b,c\n1,2,3\n", r"line 1, has the columns \['a', 'b', 'c'\].*x, y, z missing"),
         ("1,2,3\n4,5,6\n", "add a header line"),
-        ("x,y\n1,2\n", "num_dims=2"),
+        ("x,y\n1,2\n", "line 1, has no column z, but 3-D points are needed"),
         ("x,y,z\n1,2,3\n4,oops,6\n", "line 3: y is 'oops'"),
         ("x,y,z\n\n1,2,3\n4,5\n", "line 4: z is ''"),
         ("x,y,z\n1,nan,3\n", "line 2: y is 'nan'"),

@@ -155,7 +155,10 @@ def _wanted(num_dims: int) -> str:
 def _axis_columns(columns: list[str], num_dims: int, path: Path) -> list[int]:
     missing = [axis for axis in "xyz"[:num_dims] if axis not in columns]
     if missing == ["z"]:
-        raise ValueError(f"'{path}', line 1, has no column z; for points of 2-D images read them with num_dims=2.")
+        raise ValueError(
+            f"'{path}', line 1, has no column z, but 3-D points are needed; where images are 2-D, ask for 2-D points "
+            "(`num_dims` in Python, --flat of 'pullback landmarks')."
+        )
     if missing:
         raise ValueError(
             f"'{path}', line 1, has the columns {columns}, but {_wanted(num_dims)} are needed ({', '.join(missing)} "
@@ -193,4 +196,6 @@ def _number(row: list[str], column: int, axis: str, line: int, path: Path) -> fl
 def _check_flat(heights: list[tuple[int, float]], path: Path) -> None:
     for line, height in heights:
         if height != 0:
-            raise ValueError(f"'{path}', line {line}: z is {height:g}, but 2-D points were asked for; use num_dims=3.")
+            raise ValueError(
+                f"'{path}', line {line}: z is {height:g}, but 2-D points are needed, where z can only be 0."
+            )
