@@ -282,3 +282,14 @@ def test_dimensions_that_differ_are_refused_before_writing(here: Path, capsys):
         assert "2" in said
         assert "agree" in said
         assert not list(here.glob("out*"))
+
+
+def test_a_folder_is_no_file_to_write(here: Path, capsys):
+    for words in ([], ["--overwrite"]):
+        assert run(["apply", "affine.mat", "--points", "points.csv", "--out", str(here), *words]) == 2
+        assert "is a folder" in complaint(capsys)
+
+
+def test_a_start_that_does_not_say_its_tool_is_to_be_converted_first(here: Path, capsys):
+    assert run(["register", "fixed.nii.gz", "moving.nii.gz", "--initial", "bare.mat", "--out", str(here / "out")]) == 2
+    assert "convert it first: pullback convert IN OUT.h5 --from NAME" in complaint(capsys)

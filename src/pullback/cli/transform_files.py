@@ -146,7 +146,9 @@ def grid_of(image: Path | Grid | None) -> Grid | None:
 
 
 def refuse_to_replace(path: Path, overwrite: bool) -> None:
-    """Raise FileExistsError if `path` exists and may not be replaced."""
+    """Raise IsADirectoryError if `path` is a folder, FileExistsError if it exists and may not be replaced."""
+    if path.is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder, but the path of a file to write is needed.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"'{path}' exists already; use --overwrite to replace it.")
 

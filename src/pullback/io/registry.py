@@ -56,8 +56,8 @@ def recognise(path: Path) -> AbstractFormat:
     if possible := certain or possibly(path):
         names = "; ".join(f"{form.name} ({form.title})" for form in possible)
         raise ValueError(
-            f"'{path}' does not say which tool wrote it. It could be {names}; say which with --from, or convert it "
-            "first."
+            f"'{path}' does not say which tool wrote it. It could be {names}; say which with --from (`format` in "
+            "Python); where there is no such option, convert it first: pullback convert IN OUT.h5 --from NAME."
         )
     for form in FORMATS:
         if suffix_of(path) in form.suffixes:
