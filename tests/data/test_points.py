@@ -1,5 +1,6 @@
 """Points: float64 world coordinates and nothing broken."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ def test_no_points_are_points():
         (torch.zeros(3), None, r"\(N, 2\) or \(N, 3\)"),
         (torch.zeros(3, 4), None, r"\(N, 2\) or \(N, 3\)"),
         ([[1.0, float("nan")]], None, "NaN or infinite"),
+        (np.ma.masked_equal([[1, 9]], 9), None, "NaN or infinite"),
         (torch.zeros(2, 3), ["a"], "1 names came with 2 points"),
     ],
 )

@@ -654,6 +654,18 @@ def test_labels_of_other_libraries(tmp_path):
     assert labels_from(values > 0).labels == [1]
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float32, np.float64])
+def test_masked_voxels_are_invalid(dtype):
+    values = np.ma.masked_equal(np.array([[1, 2, 3], [4, 9, 6]], dtype=dtype), 9)
+    image = image_from(values)
+    assert image.tensor.tolist() == [[[1, 2, 3], [4, 0, 6]]]
+    assert image.header["invalid"].tolist() == [[False, False, False], [False, True, False]]
+    with pytest.raises(ValueError, match="masked voxels"):
+        labels_from(values)
+    assert labels_from(np.ma.masked_array([[1, 2]])).labels == [1, 2]
+    assert "invalid" not in image_from(np.ma.masked_array([[1, 2]])).header
+
+
 def test_reading_gives_tensors_of_its_own():
     values = np.ones((3, 4), dtype=np.float32)
     values[0, 0] = 2

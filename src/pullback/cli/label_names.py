@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-LabelNames = Annotated[Path | None, typer.Option(help="csv or tsv with the columns label and name.")]
+LabelNames = Annotated[
+    Path | None, typer.Option(help="csv or tsv with the columns label and name; semicolons separate too.")
+]
 
 
 def read_label_names(path: Path) -> dict[int, str]:
-    """Label to structure, from a csv or tsv with the columns label and name.
+    """Label to structure, from a csv or tsv with the columns label and name; semicolons separate too.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -20,7 +22,8 @@ def read_label_names(path: Path) -> dict[int, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"'{path}' is not a text file: {error}.") from error
-    rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    delimiter = next((mark for mark in "\t;" if lines and mark in lines[0]), ",")
+    rows = csv.DictReader(lines, delimiter=delimiter)
     try:
         return {int(row["label"]): row["name"] for row in rows}
     except (KeyError, ValueError, TypeError) as error:

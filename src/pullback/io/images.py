@@ -97,8 +97,8 @@ def image_from(obj: Any) -> Image:
 
     Args:
         obj: A path; an `Image`; an image of nibabel or SimpleITK (their grids are kept); or a 2-D or 3-D NumPy array or
-            torch tensor, which gets one channel, 1 mm voxels, axes along R, A, S and voxel 0 at the world's origin. For
-            anything else about an array, build ``Image(tensor, grid)``.
+            torch tensor, which gets one channel, 1 mm voxels, axes along R, A, S and voxel 0 at the world's origin;
+            masked voxels count as NaN. For anything else about an array, build ``Image(tensor, grid)``.
 
     Raises:
         TypeError: If it is none of these.
@@ -121,12 +121,14 @@ def labels_from(obj: Any) -> LabelMap:
 
     Raises:
         TypeError: If it is none of these.
-        ValueError: As for `read_labels`.
+        ValueError: As for `read_labels`, or if voxels are masked, since those have no label.
     """
     if isinstance(obj, LabelMap):
         return obj
     if isinstance(obj, (str, os.PathLike)):
         return read_labels(obj)
+    if np.ma.is_masked(obj):
+        raise ValueError("The label map has masked voxels, which have no label; fill them first: array.filled(0).")
     raw, where = _raw_from(obj, "a LabelMap")
     return labels_of(raw, where)
 
@@ -201,4 +203,7 @@ def _raw_from_array(values: np.ndarray | torch.Tensor) -> Raw:
             "channels "
             "build `Image(tensor, grid)`."
         )
-    return Raw(values[None], Grid.from_spacing(values.shape), {"dtype": values.dtype.name, "format": "array"})
+    header = {"dtype": values.dtype.name, "format": "array"}
+    if np.ma.is_masked(values):
+        values = values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan)
+    return Raw(np.asarray(values)[None], Grid.from_spacing(values.shape), header)
