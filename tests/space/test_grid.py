@@ -166,6 +166,8 @@ def matrix_with(row: int, column: int, value: float) -> np.ndarray:
     [
         ((4,), np.eye(2), "2 or 3 axes"),
         ((4, 4, 4, 4), np.eye(5), "2 or 3 axes"),
+        ((4.7, 4, 4), np.eye(4), "whole numbers are needed"),
+        ((math.nan, 4, 4), np.eye(4), "whole numbers are needed"),
         ((4, 0, 4), np.eye(4), "at least one voxel"),
         ((4, 4, 4), np.eye(3), r"needs \(4, 4\)"),
         ((4, 4, 4), matrix_with(0, 3, np.nan), "NaN or infinite"),
@@ -189,3 +191,15 @@ def test_points_of_the_wrong_length_are_refused():
 def test_an_empty_crop_is_refused():
     with pytest.raises(ValueError, match="at least one voxel"):
         GRIDS["RAS"].crop((3, 0, 0), (3, 7, 8))
+
+
+@pytest.mark.parametrize("spacing", [-1.0, 0.0, math.nan, (1.0, -2.0, 1.0)])
+def test_spacing_is_above_zero(spacing):
+    with pytest.raises(ValueError, match=r"`spacing_mm` is .* above zero"):
+        Grid.from_spacing((4, 4, 4), spacing)
+
+
+@pytest.mark.parametrize("factors", [(0, 1, 1), (1, -2, 1), (2, 2), (1.5, 1, 1)])
+def test_blocks_have_voxels(factors):
+    with pytest.raises(ValueError, match="whole numbers"):
+        GRIDS["RAS"].coarsen(factors)

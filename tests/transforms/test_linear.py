@@ -190,6 +190,13 @@ def test_what_is_no_map_of_the_world_is_refused(matrix, message):
         Affine(matrix)
 
 
+@pytest.mark.parametrize("name", ["translation_mm", "rotation", "scaling", "shear", "centre_mm"])
+def test_parts_of_the_wrong_length_are_refused(name):
+    for wrong in ([1.0], [1.0, 2.0, 3.0, 4.0], 1.0):
+        with pytest.raises(ValueError, match=rf"`{name}` has shape .* but \(3,\) is needed"):
+            Affine.from_parts(**{name: wrong})
+
+
 def test_points_of_the_wrong_length_are_refused():
     with pytest.raises(ValueError, match=r"\(\.\.\., 3\) is needed"):
         identity()([[1.0, 2.0]])

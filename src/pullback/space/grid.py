@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pullback.checks import as_float64, as_points
+from pullback.checks import as_float64, as_points, check_positive
 
 SMALLEST_SPACING_MM = 1e-6
 """Below this a voxel is taken to have no extent and the matrix to be broken."""
@@ -46,7 +46,7 @@ class Grid:
     voxel_to_world: Tensor
 
     def __post_init__(self) -> None:
-        shape = tuple(int(n) for n in self.shape)
+        shape = _whole("shape", self.shape)
         matrix = as_float64(self.voxel_to_world)
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise ValueError(f"`shape` is {shape}, but a grid has 2 or 3 axes of at least one voxel each.")
@@ -90,7 +90,8 @@ class Grid:
             direction: ``(D, D)`` matrix whose columns are the unit axes in the world (default: identity, RAS).
 
         Raises:
-            ValueError: If spacing or origin are not one number per axis.
+            ValueError: If spacing or origin are not one number per axis, or a spacing is not above zero: an axis that
+                runs the other way is for `direction`.
         """
         num_dims = len(shape)
         spacing = torch.as_tensor(spacing_mm, dtype=torch.float64)
@@ -98,6 +99,8 @@ class Grid:
             if numbers is not None and len(numbers) != num_dims:
                 raise ValueError(f"`{name}` holds {len(numbers)} numbers, but the shape has {num_dims} axes.")
         spacing = spacing.expand(num_dims)
+        for number in spacing.tolist():
+            check_positive("spacing_mm", number)
         matrix = torch.eye(num_dims + 1, dtype=torch.float64)
         axes = torch.eye(num_dims, dtype=torch.float64) if direction is None else torch.as_tensor(np.asarray(direction))
         matrix[:-1, :-1] = axes.to(torch.float64) * spacing
@@ -190,9 +193,16 @@ class Grid:
         return self._restep(old / new, tuple(shape), offset=(old / new - 1) / 2)
 
     def coarsen(self, factors: Sequence[int]) -> "Grid":
-        """Blocks of ``factors`` voxels become one voxel at their centre; a partial last block counts as one."""
-        steps = torch.tensor([float(f) for f in factors], dtype=torch.float64)
-        shape = tuple(-(-n // int(f)) for n, f in zip(self.shape, factors, strict=True))
+        """Blocks of ``factors`` voxels become one voxel at their centre; a partial last block counts as one.
+
+        Raises:
+            ValueError: If the factors are not one whole number of 1 or more per axis.
+        """
+        factors = _whole("factors", factors)
+        if len(factors) != self.num_dims or min(factors) < 1:
+            raise ValueError(f"`factors` is {factors}, but {self.num_dims} whole numbers of 1 or more are needed.")
+        steps = torch.tensor(factors, dtype=torch.float64)
+        shape = tuple(-(-n // f) for n, f in zip(self.shape, factors, strict=True))
         return self._restep(steps, shape, offset=(steps - 1) / 2)
 
     def _restep(self, steps: Tensor, shape: tuple[int, ...], offset: Tensor) -> "Grid":
@@ -225,6 +235,13 @@ class Grid:
         spacing = " x ".join(f"{s:.4g}" for s in self.spacing_mm.tolist())
         origin = ", ".join(f"{o:.5g}" for o in self.origin.tolist())
         return f"Grid({' x '.join(map(str, self.shape))} voxels of {spacing} mm, voxel 0 at ({origin}))"
+
+
+def _whole(name: str, numbers: Sequence[float]) -> tuple[int, ...]:
+    """Whole numbers as integers; fractions are refused."""
+    if not all(float(number).is_integer() for number in numbers):
+        raise ValueError(f"`{name}` is {tuple(numbers)}, but whole numbers are needed.")
+    return tuple(int(number) for number in numbers)
 
 
 def apply_matrix(matrix: Tensor, points: Tensor) -> Tensor:

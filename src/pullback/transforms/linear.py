@@ -108,14 +108,17 @@ class Affine(AbstractLinear):
             shear: Upper triangle of H row by row, ``(xy, xz, yz)`` (2-D: ``(xy,)``), default 0.
             centre_mm: The point about which rotation, scaling and shear act, default the origin.
             num_dims: 2 or 3.
+
+        Raises:
+            ValueError: If a part has another number of values.
         """
         num_angles = num_dims * (num_dims - 1) // 2
         upper = np.eye(num_dims)
-        upper[np.triu_indices(num_dims, 1)] = np.zeros(num_angles) if shear is None else np.asarray(shear)
-        rotation = np.zeros(num_angles) if rotation is None else np.asarray(rotation, dtype=np.float64)
-        scales = np.ones(num_dims) if scaling is None else np.asarray(scaling, dtype=np.float64)
-        centre = np.zeros(num_dims) if centre_mm is None else np.asarray(centre_mm, dtype=np.float64)
-        translation = np.zeros(num_dims) if translation_mm is None else np.asarray(translation_mm, dtype=np.float64)
+        upper[np.triu_indices(num_dims, 1)] = _part("shear", shear, num_angles)
+        rotation = _part("rotation", rotation, num_angles)
+        scales = _part("scaling", scaling, num_dims, default=1.0)
+        centre = _part("centre_mm", centre_mm, num_dims)
+        translation = _part("translation_mm", translation_mm, num_dims)
         matrix = np.eye(num_dims + 1)
         matrix[:-1, :-1] = rotation_from_vector(rotation) @ np.diag(scales) @ upper
         matrix[:-1, -1] = centre + translation - matrix[:-1, :-1] @ centre
@@ -186,6 +189,16 @@ class Translation(Rigid):
         matrix = np.eye(len(vector) + 1)
         matrix[:-1, -1] = vector
         return cls(matrix)
+
+
+def _part(name: str, numbers: Sequence[float] | None, size: int, default: float = 0.0) -> np.ndarray:
+    """One part of an affine as float64 numbers, or `default` everywhere."""
+    if numbers is None:
+        return np.full(size, default)
+    part = as_float64(numbers).numpy()
+    if part.shape != (size,):
+        raise ValueError(f"`{name}` has shape {part.shape}, but ({size},) is needed.")
+    return part
 
 
 def identity(num_dims: int = 3) -> Translation:
