@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from pullback.data import Points
+from pullback.io import write_points
+from pullback.landmarks import fit_landmarks
+from pullback.transforms import identity, warp_points
 
 
 def test_coordinates_are_float64():
@@ -30,3 +33,16 @@ def test_no_points_are_points():
 def test_broken_points_are_refused(coordinates, names, message):
     with pytest.raises(ValueError, match=message):
         Points(coordinates, names)
+
+
+def test_what_is_no_points_is_named(tmp_path):
+    array = torch.zeros(4, 3)
+    for call in (
+        lambda: write_points(tmp_path / "a.csv", array),
+        lambda: warp_points(array, identity()),
+        lambda: fit_landmarks(array, Points(array)),
+        lambda: fit_landmarks(Points(array), array),
+    ):
+        with pytest.raises(TypeError, match="is a Tensor, but `Points` are needed"):
+            call()
+    assert not list(tmp_path.iterdir())

@@ -428,3 +428,14 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_transform(tmp_path / "a.h5", affine(3))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["fixed", "moving"])
+def test_a_path_is_no_grid(tmp_path, which):
+    path = tmp_path / "a.h5"
+    with pytest.raises(TypeError, match=f"`{which}` is a str, but an image"):
+        write_transform(path, identity(), **{which: "image.nii.gz"})
+    assert not path.exists()
+    write_transform(path, identity())
+    with pytest.raises(TypeError, match=f"`{which}` is a str, but an image"):
+        read_transform(path, **{which: "image.nii.gz"})

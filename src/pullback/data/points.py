@@ -36,3 +36,14 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.coordinates)
+
+
+def check_points(name: str, points: Points) -> Points:
+    """Return `points` if they are `Points`.
+
+    Raises:
+        TypeError: If not.
+    """
+    if not isinstance(points, Points):
+        raise TypeError(f"`{name}` is a {type(points).__name__}, but `Points` are needed: Points(...).")
+    return points

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pullback.data import Points
+from pullback.data import Points, check_points
 from pullback.io import slicer_points
 from pullback.io.atomic import replacing, suffix_of
 from pullback.io.itk import swap_lps
@@ -110,12 +110,13 @@ def write_points(path: str | Path, points: Points, *, lps: bool = False) -> None
 
     Raises:
         FileNotFoundError: If the folder does not exist.
+        TypeError: If `points` are no `Points`.
         ValueError: If the suffix is that of another kind of file.
         OSError: If the place cannot be written to or the disk is full.
     """
     if suffix_of(Path(path)) not in WRITABLE:
         raise ValueError(f"'{path}' is no name for points: they are written as CSV, to {' or '.join(WRITABLE)}.")
-    coordinates = points.coordinates.detach().cpu()
+    coordinates = check_points("points", points).coordinates
     rows = (swap_lps(coordinates) if lps else coordinates).tolist()
     header = ["x", "y", "z"][: coordinates.shape[1]]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

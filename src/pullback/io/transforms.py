@@ -35,13 +35,14 @@ def read_transform(
 
     Raises:
         FileNotFoundError: If there is no such file.
+        TypeError: If `fixed` or `moving` is no image or grid.
         ValueError: If the file is damaged, of no known format, does not say its format, or needs an image.
     """
     path = Path(path).expanduser()
     form = recognise(path) if format is None else told(format)
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' does not exist or is a folder.")
-    return form.read(path, _grid(fixed), _grid(moving))
+    return form.read(path, _grid(fixed, "fixed"), _grid(moving, "moving"))
 
 
 def write_transform(
@@ -69,6 +70,7 @@ def write_transform(
 
     Raises:
         FileNotFoundError: If the folder does not exist.
+        TypeError: If `fixed` or `moving` is no image or grid.
         ValueError: If the suffix is unknown, the format cannot hold the transform, or needs an image, or if an image
             has other dimensions than the transform.
         OSError: If the place cannot be written to or the disk is full.
@@ -79,7 +81,7 @@ def write_transform(
         raise ValueError(
             f"'{path}' has the suffix '{suffix_of(path)}', but {form.name} is written to {' '.join(form.suffixes)}."
         )
-    grids = _grid(fixed), _grid(moving)
+    grids = _grid(fixed, "fixed"), _grid(moving, "moving")
     for which, grid in zip(("fixed", "moving"), grids, strict=True):
         _check_dimensions(transform, grid, which)
     return form.write(path, transform, *grids, kind)
@@ -92,5 +94,10 @@ def _check_dimensions(transform: AbstractTransform, grid: Grid | None, which: st
         )
 
 
-def _grid(where: Where) -> Grid | None:
+def _grid(where: Where, which: str) -> Grid | None:
+    if not isinstance(where, Where):
+        raise TypeError(
+            f"`{which}` is a {type(where).__name__}, but an image, a label map or a grid is needed; read a file with "
+            "read_image."
+        )
     return where.grid if isinstance(where, AbstractVoxels) else where

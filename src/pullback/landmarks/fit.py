@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pullback.checks import check_at_least, check_choice, check_positive
-from pullback.data import Points
+from pullback.data import Points, check_points
 from pullback.landmarks.closed_form import LINEAR_CLASSES, is_degenerate, matrices_of, num_needed
 from pullback.landmarks.consensus import agreeing
 from pullback.transforms import AbstractTransform, ThinPlateSpline
@@ -58,6 +58,7 @@ def fit_landmarks(
         seed: Of the search for outliers.
 
     Raises:
+        TypeError: If landmarks are no `Points`.
         ValueError: If the numbers differ, there are too few landmarks, or they lie so that no map follows.
 
     Example:
@@ -67,6 +68,8 @@ def fit_landmarks(
         (True, 2.0)
     """
     check_choice("model", model, MODELS)
+    check_points("fixed", fixed)
+    check_points("moving", moving)
     _check(fixed, moving, model, smoothing, robust, tolerance_mm)
     x, y = fixed.coordinates, moving.coordinates
     is_used = torch.ones(len(x), dtype=torch.bool)

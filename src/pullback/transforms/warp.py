@@ -6,7 +6,7 @@ import torch
 
 from pullback import functional
 from pullback.checks import check_choice
-from pullback.data import Image, LabelMap, Points
+from pullback.data import Image, LabelMap, Points, check_points
 from pullback.functional import INTERPOLATIONS
 from pullback.space import Grid
 from pullback.transforms.abstract import AbstractTransform, points_of
@@ -69,5 +69,9 @@ def warp_points(points: Points, transform: AbstractTransform) -> Points:
     """Send points through a transform.
 
     Points go the other way than images: `fixed_to_moving` takes points of the fixed image into the moving image.
+
+    Raises:
+        TypeError: If `points` are no `Points`; an array goes through ``transform(array)``.
     """
+    check_points("points", points)
     return Points(transform(points.coordinates), points.names)
