@@ -42,7 +42,7 @@ def as_data(name: str, values: Tensor) -> Tensor:
     if not isinstance(values, Tensor):
         raise TypeError(f"`{name}` is a {type(values).__name__}, but a torch tensor is needed: torch.as_tensor(...).")
     if values.numel() == 0:
-        raise ValueError(f"`{name}` is empty: its shape is {tuple(values.shape)}, but at least one voxel is needed.")
+        raise ValueError(f"`{name}` is empty: its shape is {tuple(values.shape)}, but every axis needs 1 or more.")
     if values.is_complex():
         raise ValueError(f"`{name}` holds complex numbers ({values.dtype}), but real ones are needed.")
     values = values.detach() if values.requires_grad else values
