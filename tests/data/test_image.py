@@ -28,6 +28,18 @@ def test_reorient_takes_any_order_and_keeps_the_header():
     assert turned.tensor[0, 0, 3, 4] == image.tensor[0, 3, 4, -1]
 
 
+def test_invalid_voxels_turn_with_the_others_and_are_forgotten_with_their_grid():
+    tensor = noise(1, *GRIDS["RAS"].shape)
+    tensor[0, 1, 2, 3] = torch.nan
+    image = Image(tensor, GRIDS["RAS"]).with_numbers_only()
+    assert torch.equal(image.header["invalid"], tensor[0].isnan())
+    assert "1 voxels hold NaN" in image.header["notes"][0]
+    assert image.with_numbers_only() is image
+    turned = image.reorient(Reorientation((2, 0, 1), (True, False, False)))
+    assert turned.header["invalid"].nonzero().tolist() == (turned.tensor[0] == 0).nonzero().tolist()
+    assert "invalid" not in image.with_tensor(tensor[:, 1:], image.grid.crop((1, 0, 0), image.grid.shape)).header
+
+
 def test_integers_become_intensities():
     image = Image(torch.ones(1, 2, 3, dtype=torch.int16), Grid.from_spacing((2, 3)))
     assert image.tensor.dtype == torch.float32

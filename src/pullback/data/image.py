@@ -51,13 +51,20 @@ class AbstractVoxels:
         return self.tensor[None]
 
     def with_tensor(self, tensor: Tensor, grid: Grid | None = None) -> Self:
-        """The same kind of image with other voxels, and another grid if given; the header is kept."""
-        return type(self)(tensor, self.grid if grid is None else grid, self.header)
+        """The same kind of image with other voxels, and another grid if given; the header is kept.
+
+        Where ``invalid`` voxels were is forgotten with the grid they were on.
+        """
+        header = self.header if grid is None else {k: v for k, v in self.header.items() if k != "invalid"}
+        return type(self)(tensor, self.grid if grid is None else grid, header)
 
     def reorient(self, reorientation: Reorientation | None = None) -> Self:
         """Reorder the array axes (default: as near to RAS as they get); no voxel moves in the world."""
         reorientation = closest_to_ras(self.grid) if reorientation is None else reorientation
-        return self.with_tensor(reorientation.apply(self.tensor), reorientation.apply_to_grid(self.grid))
+        header = dict(self.header)
+        if "invalid" in header:
+            header["invalid"] = reorientation.apply(header["invalid"][None])[0]
+        return type(self)(reorientation.apply(self.tensor), reorientation.apply_to_grid(self.grid), header)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,17 @@ class Image(AbstractVoxels):
         tensor = as_data("tensor", self.tensor)
         object.__setattr__(self, "tensor", tensor if tensor.is_floating_point() else tensor.to(torch.float32))
         super().__post_init__()
+
+    def with_numbers_only(self) -> "Image":
+        """Voxels that are no finite numbers in single precision become 0 and invalid, with a note, as readers do it."""
+        tensor = self.tensor.to(torch.float32)
+        bad = ~torch.isfinite(tensor).all(dim=0)
+        if not bool(bad.any()):
+            return self
+        note = f"{int(bad.sum())} voxels hold NaN or infinity; they were set to 0 and marked invalid."
+        invalid = bad | self.header["invalid"] if "invalid" in self.header else bad
+        about = {"invalid": invalid, "notes": (*self.header.get("notes", ()), note)}
+        return Image(tensor.masked_fill(bad, 0.0), self.grid, {**self.header, **about})
 
 
 @dataclass(frozen=True, eq=False)

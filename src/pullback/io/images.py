@@ -109,7 +109,7 @@ def image_from(obj: Any) -> Image:
         Grid(4 x 5 x 6 voxels of 1 x 1 x 1 mm, voxel 0 at (0, 0, 0))
     """
     if isinstance(obj, Image):
-        return obj
+        return obj.with_numbers_only()
     if isinstance(obj, (str, os.PathLike)):
         return read_image(obj)
     raw, where = _raw_from(obj, "an Image")

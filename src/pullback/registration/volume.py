@@ -117,7 +117,7 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
     Raises:
         ValueError: If a channel of the image does not vary, or has no number, where it counts.
     """
-    image = _on_right_angles(_with_numbers_only(image))
+    image = _on_right_angles(image.with_numbers_only())
     reorientation = closest_to_ras(image.grid)
     is_flat = image.grid.num_dims == 2
     grid = lift_grid(reorientation.apply_to_grid(image.grid))
@@ -137,16 +137,6 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
         foreground |= inside & valid
         has_background = has_background and constant
     return Volume(torch.stack(normalised)[None], grid, torch.from_numpy(foreground), weights, has_background, is_flat)
-
-
-def _with_numbers_only(image: Image) -> Image:
-    """Voxels that are no finite numbers in single precision become 0 and invalid; readers have done that already."""
-    tensor = image.tensor.to(torch.float32)
-    bad = ~torch.isfinite(tensor).all(dim=0)
-    if not bool(bad.any()):
-        return image
-    invalid = bad | image.header["invalid"] if "invalid" in image.header else bad
-    return Image(tensor.masked_fill(bad, 0.0), image.grid, {**image.header, "invalid": invalid})
 
 
 def _extend(tensor: Tensor, weights: Tensor) -> Tensor:
