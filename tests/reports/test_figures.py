@@ -99,7 +99,7 @@ def test_outside_the_field_of_view_no_difference_is_drawn(make_view):
 def test_titles_are_no_mathematics(make_view, tmp_path):
     view = make_view((16, 18, 12))
     figures.save_figure(tmp_path / "a.svg", figures.methods(view.fixed, {r"$x_{a$": view.fixed}))
-    assert "$x_{a$" in (tmp_path / "a.svg").read_text()
+    assert "$x_{a$" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 def test_a_composition_with_the_inverse_is_a_straight_grid(make_view):
