@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import Tensor
 
 from pullback.cli.apply import load_chain, refuse_to_replace
 from pullback.data import Image, Pair
-from pullback.evaluation.field_of_view import valid_voxels, voxels_seen
+from pullback.evaluation.field_of_view import comparable_voxels
 from pullback.io import read_image, read_transform
 from pullback.registration import predict_levels
 from pullback.reports import SavedResult, figures, read_result
 from pullback.training.weights import load_network
-from pullback.transforms import AbstractTransform, identity, warp
+from pullback.transforms import identity, warp
 
 app = typer.Typer(help="Make a figure for a paper: PNG, SVG or PDF by the suffix of --out.", add_completion=False)
 
@@ -40,7 +39,7 @@ def differences(
     moving_image = _image(result, "moving", moving)
     before = warp(moving_image, identity(fixed_image.grid.num_dims), onto=fixed_image.grid)
     maps = (identity(fixed_image.grid.num_dims), result.fixed_to_moving())
-    options = {"moving": moving_image, "seen": [_seen(fixed_image, moving_image, one) for one in maps]}
+    options = {"moving": moving_image, "seen": [comparable_voxels(fixed_image, moving_image, one) for one in maps]}
     figure = figures.differences(fixed_image, before, result.warped(), **options, **_where(plane, at))
     _save(out, figure, dpi)
 
@@ -58,7 +57,7 @@ def methods(
     warped = {title: result.warped() for title, result in zip(titles, results, strict=True)}
     fixed_image, moving_image = _image(results[0], "fixed", fixed), _image(results[0], "moving", moving)
     maps = {title: result.fixed_to_moving() for title, result in zip(titles, results, strict=True)}
-    seen = {title: _seen(fixed_image, moving_image, one) for title, one in maps.items()}
+    seen = {title: comparable_voxels(fixed_image, moving_image, one) for title, one in maps.items()}
     figure = figures.methods(fixed_image, warped, moving=moving_image, seen=seen, **_where(plane, at))
     _save(out, figure, dpi)
 
@@ -136,11 +135,6 @@ def levels(
 
 def _image(result: SavedResult, side: str, given: Path | None) -> Image:
     return result.image(side) if given is None else read_image(given)
-
-
-def _seen(fixed: Image, moving: Image, transform: AbstractTransform) -> Tensor:
-    """Voxels of the fixed image whose difference from the moving one says something."""
-    return valid_voxels(fixed) & voxels_seen(moving, transform, fixed.grid)
 
 
 def _where(plane: str, at: float | None) -> dict[str, Any]:

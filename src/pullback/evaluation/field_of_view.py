@@ -26,3 +26,8 @@ def voxels_seen(moving: Image, fixed_to_moving: AbstractTransform, onto: Grid) -
         functional.sample(valid, moving.grid.to_voxel(fixed_to_moving.map_points(points))) for points in points_of(onto)
     ]
     return (torch.cat(parts, dim=1) > WHOLE).reshape(onto.shape)
+
+
+def comparable_voxels(fixed: Image, moving: Image, fixed_to_moving: AbstractTransform) -> Tensor:
+    """Voxels of the fixed grid that are valid there and in the moving image, in whose field of view they lie, bool."""
+    return valid_voxels(fixed) & voxels_seen(moving, fixed_to_moving, fixed.grid)

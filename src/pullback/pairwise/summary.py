@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pullback.data import Image, LabelMap, Pair, Points
 from pullback.data.image import AbstractVoxels
-from pullback.evaluation.field_of_view import valid_voxels, voxels_seen
+from pullback.evaluation.field_of_view import comparable_voxels
 from pullback.io.json_text import plain
 from pullback.metrics import dice_per_label, mean_dice, point_errors_mm, summarise_errors
 from pullback.metrics.cost import peak_memory_mb
@@ -79,17 +79,12 @@ def view_of(registration: "Registration", summary: Mapping[str, Any], warped: Im
         before_points=before_points,
         warped_points=warped_points,
         point_errors_mm=_point_errors(pair, result.fixed_to_moving),
-        before_seen=_seen(pair, result.before),
-        warped_seen=_seen(pair, result.fixed_to_moving),
+        before_seen=comparable_voxels(pair.fixed, pair.moving, result.before),
+        warped_seen=comparable_voxels(pair.fixed, pair.moving, result.fixed_to_moving),
         fixed_object=warp(result.fixed_object, identity(grid.num_dims), onto=grid, interpolation="nearest").tensor[0]
         > 0,
         label_names=registration.label_names,
     )
-
-
-def _seen(pair: Pair, transform: AbstractTransform) -> Tensor:
-    """Voxels of the fixed grid that are valid there and in the moving image, in whose field of view they lie."""
-    return valid_voxels(pair.fixed) & voxels_seen(pair.moving, transform, pair.fixed.grid)
 
 
 def _describe(image: AbstractVoxels) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _points(registration: "Registration") -> dict[str, Any] | None:
     return found
 
 
-def _point_errors(pair: Any, transform: AbstractTransform) -> Tensor | None:
+def _point_errors(pair: Pair, transform: AbstractTransform) -> Tensor | None:
     """Distances of the landmarks in the moving world, mm."""
     if pair.fixed_points is None or pair.moving_points is None:
         return None
