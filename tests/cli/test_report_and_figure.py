@@ -124,10 +124,10 @@ def test_without_niivue_it_says_what_to_install(here: Path, capsys, monkeypatch)
 IMAGES = ["--fixed", "fixed.nii.gz", "--moving", "moving.nii.gz"]
 FIGURES = {
     "differences": ["one", *IMAGES],
-    "methods": ["one", "one", "--names", "A,B", *IMAGES],
+    "methods": ["one", "one", "--names", "A,B", "--fixed", "fixed.nii.gz"],
     "grids": ["one/fixed_to_moving.h5", "--to", "fixed.nii.gz", "--plane", "coronal", "--at", "3"],
     "fields": ["one/fixed_to_moving.h5", "--to", "fixed.nii.gz", "--inverse", "one/moving_to_fixed.h5"],
-    "overlay": ["one", *IMAGES, "--strength", "0.7"],
+    "overlay": ["one", "--fixed", "fixed.nii.gz", "--strength", "0.7"],
     "sequence": ["one/fixed_to_moving.h5", *IMAGES],
     "levels": ["weights.safetensors", *IMAGES],
 }
@@ -144,8 +144,7 @@ def test_figures(here: Path, kind: str):
     ("words", "message"),
     [
         (["overlay", "one"], "give it with --fixed"),
-        (["overlay", "one", "--fixed", "fixed.nii.gz"], "give it with --moving"),
-        (["overlay", "one", *IMAGES, "--plane", "coronel"], "Did you mean 'coronal'"),
+        (["overlay", "one", "--fixed", "fixed.nii.gz", "--plane", "coronel"], "Did you mean 'coronal'"),
         (["methods", "one", "one", "--fixed", "fixed.nii.gz"], "--names"),
         (["methods", "one", "--names", "A,B", "--fixed", "fixed.nii.gz"], "1 different ones"),
         (["grids", "nothing.h5", "--to", "fixed.nii.gz"], "does not exist"),
@@ -156,3 +155,11 @@ def test_figure_refuses(here: Path, capsys, words: list[str], message: str):
     assert run(["figure", *words, "--out", "figure.png"]) == 2
     assert message in complaint(capsys)
     assert not (here / "figure.png").exists()
+
+
+def test_an_overlay_needs_no_moving_image_but_the_one_that_is_named(here: Path, capsys):
+    words = ["figure", "overlay", "one", "--fixed", "fixed.nii.gz", "--out", "figure.png", "--dpi", "40"]
+    assert run([*words, "--moving", "nothing.nii.gz"]) == 2
+    assert "does not exist" in complaint(capsys)
+    assert run(words) == 0
+    assert "drawn by its own brightness" in capsys.readouterr().out

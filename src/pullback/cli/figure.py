@@ -55,9 +55,11 @@ def methods(
     results = [read_result(folder) for folder in folders]
     titles = _titles(names, [result.name for result in results])
     warped = {title: result.warped() for title, result in zip(titles, results, strict=True)}
-    fixed_image, moving_image = _image(results[0], "fixed", fixed), _image(results[0], "moving", moving)
-    maps = {title: result.fixed_to_moving() for title, result in zip(titles, results, strict=True)}
-    seen = {title: comparable_voxels(fixed_image, moving_image, one) for title, one in maps.items()}
+    fixed_image, moving_image = _image(results[0], "fixed", fixed), _moving_if_there(results[0], moving)
+    seen = None
+    if moving_image is not None:
+        maps = {title: result.fixed_to_moving() for title, result in zip(titles, results, strict=True)}
+        seen = {title: comparable_voxels(fixed_image, moving_image, one) for title, one in maps.items()}
     figure = figures.methods(fixed_image, warped, moving=moving_image, seen=seen, **_where(plane, at))
     _save(out, figure, dpi)
 
@@ -100,7 +102,7 @@ def overlay(
     """The registered image on the template."""
     refuse_to_replace(out, overwrite)
     result = read_result(folder)
-    template, moving_image = _image(result, "fixed", fixed), _image(result, "moving", moving)
+    template, moving_image = _image(result, "fixed", fixed), _moving_if_there(result, moving)
     options = {"moving": moving_image, "strength": strength, **_where(plane, at)}
     _save(out, figures.overlay(template, result.warped(), **options), dpi)
 
@@ -135,6 +137,17 @@ def levels(
 
 def _image(result: SavedResult, side: str, given: Path | None) -> Image:
     return result.image(side) if given is None else read_image(given)
+
+
+def _moving_if_there(result: SavedResult, given: Path | None) -> Image | None:
+    """The moving image, for its brightness window; None, with a note, where nobody named it and it is not there."""
+    try:
+        return _image(result, "moving", given)
+    except FileNotFoundError as error:
+        if given is not None:
+            raise
+        print(f"note: {error} Without it the registered image is drawn by its own brightness.")
+        return None
 
 
 def _where(plane: str, at: float | None) -> dict[str, Any]:
