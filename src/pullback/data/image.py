@@ -25,7 +25,7 @@ class AbstractVoxels:
             units, name); never needed to compute.
     """
 
-    tensor: Tensor
+    tensor: Tensor = field(repr=False)
     grid: Grid
     header: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

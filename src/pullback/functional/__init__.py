@@ -15,7 +15,7 @@ from pullback.functional.derivatives import (
 )
 from pullback.functional.pooled_convolution import pooled_convolution
 from pullback.functional.sample import INTERPOLATIONS, sample, spline_coefficients, warp
-from pullback.functional.smooth import block_mean, coarsen, gaussian_smooth
+from pullback.functional.smooth import block_mean, coarsen, dense_strides, gaussian_smooth
 from pullback.functional.spectrum import fourier_resize
 from pullback.functional.statistics import histogram_gradient, joint_histogram, weighted_moments
 from pullback.functional.window_matching import match_window
@@ -29,6 +29,7 @@ __all__ = [
     "block_mean",
     "coarsen",
     "compose",
+    "dense_strides",
     "exponential",
     "fourier_resize",
     "gap",

@@ -76,7 +76,7 @@ def _run_smooth(volumes: Tensor, taps: list[np.ndarray], scratch: Tensor, out: T
         smoothing.convolve_last_axes(source, taps[1], taps[2], out[b].numpy())
 
 
-def coarsen(volumes: Tensor, factors: Sequence[int]) -> Tensor:
+def coarsen(volumes: Tensor, factors: Sequence[int], strides: Sequence[int] | None = None) -> Tensor:
     """Averages over blocks of ``factors`` voxels after a light Gaussian; partial last blocks repeat the edge.
 
     The voxel centres are those of :meth:`pullback.space.Grid.coarsen`.
@@ -84,23 +84,45 @@ def coarsen(volumes: Tensor, factors: Sequence[int]) -> Tensor:
     Args:
         volumes: ``(B, C, *shape)``.
         factors: Voxels per block along each axis; 1 leaves an axis as it is.
+        strides: A block begins every so many voxels (default: `factors`); see `dense_strides`.
+
+    Raises:
+        ValueError: If a stride does not divide its factor.
     """
     if all(f == 1 for f in factors):
         return volumes
     smoothed = gaussian_smooth(volumes, [0.5 * f if f > 1 else 0.0 for f in factors])
-    return block_mean(smoothed, factors)
+    return block_mean(smoothed, factors, strides)
 
 
-def block_mean(volumes: Tensor, factors: Sequence[int]) -> Tensor:
-    """Plain averages over blocks of ``factors`` voxels; partial last blocks repeat the edge."""
-    for axis, factor in enumerate(factors, start=2):
+def dense_strides(factors: Sequence[int]) -> tuple[int, ...]:
+    """Strides of blocks that overlap by half or more, so that a coarse copy can be sampled between its voxels.
+
+    Interpolation between blocks side by side blurs, the more the farther from their centres, so that an image differs
+    from itself moved by half a block.
+    """
+    return tuple(max((s for s in range(1, f // 2 + 1) if f % s == 0), default=1) for f in factors)
+
+
+def block_mean(volumes: Tensor, factors: Sequence[int], strides: Sequence[int] | None = None) -> Tensor:
+    """Plain averages over blocks of ``factors`` voxels; partial last blocks repeat the edge. See `coarsen`."""
+    strides = factors if strides is None else strides
+    if any(f % s for f, s in zip(factors, strides, strict=True)):
+        raise ValueError(f"`strides` is {tuple(strides)}, but each has to divide its factor, {tuple(factors)}.")
+    for axis, (factor, stride) in enumerate(zip(factors, strides, strict=True), start=2):
         if factor == 1:
             continue
         size = volumes.shape[axis]
-        index = torch.arange(-(-size // factor) * factor, device=volumes.device).clamp(max=size - 1)
-        parts = [volumes.index_select(axis, index[start::factor]) for start in range(factor)]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        volumes = total / factor
+        count = -(-size // stride)
+        index = torch.arange((count - 1) * stride + factor, device=volumes.device).clamp(max=size - 1)
+        parts = _total([volumes.index_select(axis, index[start::stride]) for start in range(stride)])
+        volumes = _total([parts.narrow(axis, start, count) for start in range(factor // stride)]) / factor
     return volumes
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    """Their sum, in order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

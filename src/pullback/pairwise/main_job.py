@@ -44,6 +44,10 @@ class Registration:
     settings: dict[str, Any] = field(default_factory=dict)
     label_names: Mapping[int, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        of = f"{self.pair.moving.name} onto {self.pair.fixed.name}"
+        return f"Registration({of}, {self.verdict.value}: {'; '.join(self.verdict.reasons)})"
+
     @property
     def fixed_to_moving(self) -> AbstractTransform:
         """World points of the fixed image to the moving image (mm, RAS+); resamples moving onto fixed."""

@@ -294,11 +294,13 @@ def _reconsider(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:
     return choice if revised.name == choice.name else revised
 
 
-def at(work: Work, object_voxels: int) -> tuple[Volume, Volume]:
-    """Both volumes at the resolution at which the fixed object is so many voxels long."""
+def at(work: Work, object_voxels: int, *, is_dense: bool = False) -> tuple[Volume, Volume]:
+    """Both volumes where the fixed object is so many voxels long; the moving one dense if it will be sampled."""
     _, _, radius = geometry_of(work.fixed)
     spacing = 2 * radius / object_voxels
-    return tuple(v.coarsen(factors_for(v, spacing)) for v in (work.fixed, work.moving))
+    fixed, moving = work.fixed, work.moving
+    moving = moving.coarsen(factors_for(moving, spacing), is_dense=is_dense)
+    return fixed.coarsen(factors_for(fixed, spacing)), moving
 
 
 def _run_linear(work: Work, choice: Choice, starts: Sequence[np.ndarray]) -> np.ndarray:
@@ -309,26 +311,41 @@ def _run_linear(work: Work, choice: Choice, starts: Sequence[np.ndarray]) -> np.
     return matrix
 
 
-def _run_linear_from(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[np.ndarray, float, list[StageHistory]]:
-    """From one matrix, coarse to fine; a resolution that an image cannot give is left out."""
-    plan, history, value = work.plan.linear, [], -np.inf
+def _run_linear_from(work: Work, choice: Choice, start: np.ndarray) -> tuple[np.ndarray, float, list[StageHistory]]:
+    """From one matrix, coarse to fine; or what was there before, if the finest level likes nothing better."""
+    plan, history, matrix = work.plan.linear, [], start
     centre, _, radius = geometry_of(work.fixed)
-    restraint = Restraint(matrix, centre, radius, choice.restraint) if choice.restraint else None
-    previous = None
-    for number, object_voxels in enumerate(plan.object_voxels):
-        fixed, moving = at(work, object_voxels)
-        if fixed.grid.shape == previous:
-            continue
-        previous = fixed.grid.shape
-        done = number / len(plan.object_voxels)
+    restraint = Restraint(start, centre, radius, choice.restraint) if choice.restraint else None
+    levels = _linear_levels(work)
+    for number, (fixed, moving) in enumerate(levels, start=1):
+        done = (number - 1) / len(levels)
         emphasised = fixed if fixed.is_flat else fixed.emphasise(centre, EMPHASIS * radius)
-        frame = Frame(matrix, centre, radius, plan.kind, fixed.is_flat)
+        similarity = choice.linear.as_judge() if number == len(levels) else choice.linear
+        comparison = Comparison(emphasised, moving, similarity, restraint=restraint)
         matrix, value, values = optimise(
-            Comparison(emphasised, moving, choice.linear, restraint=restraint),
-            frame,
+            comparison,
+            Frame(matrix, centre, radius, plan.kind, fixed.is_flat),
             max_steps=plan.max_steps,
             on_step=lambda value, done=done: work.on_progress(plan.kind, done, f"similarity {value:.4f}"),
         )
         level = "x".join(map(str, fixed.grid.shape[1:] if fixed.is_flat else fixed.grid.shape))
         history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
-    return matrix, value, history
+    there_before = [start] if choice.restraint else [*_told(work), start]
+    values = [comparison.value(known) for known in there_before]
+    if max(values) < value:
+        return matrix, value, history
+    history[-1] = replace(history[-1], reason="gained nothing and was taken back")
+    return there_before[values.index(max(values))], max(values), history
+
+
+def _told(work: Work) -> list[np.ndarray]:
+    """Starts as somebody else wrote them, before the search improved on them: given ones, and that of the headers."""
+    headers = [np.eye(4)] if "header" in work.plan.methods else []
+    return [narrowed(start, _kind(work.plan), work.fixed).matrix for start in work.plan.given] + headers
+
+
+def _linear_levels(work: Work) -> list[tuple[Volume, Volume]]:
+    """Both volumes at each resolution, coarse to fine; what an image cannot give is left out."""
+    levels = [at(work, object_voxels, is_dense=True) for object_voxels in work.plan.linear.object_voxels]
+    finer = [fixed.grid.shape for fixed, _ in levels[1:]]
+    return [level for level, shape in zip(levels, [*finer, None], strict=True) if level[0].grid.shape != shape]

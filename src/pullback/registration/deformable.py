@@ -95,14 +95,18 @@ def domain_of(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
     """
     factors = Level(LATTICE_VOXELS, 0).factors(fixed)
     low, high = _bounds_of_objects(fixed, moving, matrix)
-    anchor = np.round(fixed.grid.to_voxel(torch.zeros(1, 3))[0].numpy())
     margin = np.array([max(2, _margin_of(fixed) * f // LATTICE_VOXELS) for f in factors])
-    steps = np.array(factors)
-    start = (np.floor((low - margin - anchor) / steps) * steps + anchor).astype(int)
-    stop = (np.ceil((high + 1 + margin - anchor) / steps) * steps + anchor).astype(int)
-    if fixed.is_flat:
+    return _crop_to_blocks(fixed, low - margin, high + 1 + margin, factors)
+
+
+def _crop_to_blocks(volume: Volume, low: np.ndarray, high: np.ndarray, factors: Sequence[int]) -> Volume:
+    """Voxels `low` to `high` and up to a block more on each side: blocks are counted from the world's origin."""
+    anchor, steps = np.round(volume.grid.to_voxel(torch.zeros(1, 3))[0].numpy()), np.array(factors)
+    start = (np.floor((low - anchor) / steps) * steps + anchor).astype(int)
+    stop = (np.ceil((high - anchor) / steps) * steps + anchor).astype(int)
+    if volume.is_flat:
         start[0], stop[0] = 0, 1
-    return fixed.crop(start.tolist(), stop.tolist())
+    return volume.crop(start.tolist(), stop.tolist())
 
 
 def _bounds_of_objects(fixed: Volume, moving: Volume, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +184,8 @@ def deform(
         if start is not None and level is fitting[0]:
             stage.fade_out(there)
         if level is fitting[-1]:
-            there, values, reason = stage.run(there, parts, (0.0, 1.0))
+            rivals = (stage.start(None, grid),) if start is None else ()
+            there, values, reason = stage.run(there, parts, (0.0, 1.0), rivals)
         else:
             back = functional.invert(there)[0] if back is None else stage.start(back, grid)
             there, values, reason = stage.run(there, parts, (0.0, 0.5))
@@ -215,38 +220,52 @@ class _Parts:
 
 @dataclass(eq=False)
 class _Stage:
-    """One level in one direction: the images at its resolution, on the lattice of the fixed image."""
+    """One level in one direction: the images at its resolution, on the lattice of the fixed image.
+
+    The moving image is denser than the lattice (see :func:`pullback.functional.dense_strides`), since it is sampled
+    anywhere; `around` is the fixed image as dense, for the opposite direction.
+    """
 
     level: Level
     grid: Grid
     fixed: Tensor
     moving: Tensor
+    around: Tensor
     fixed_weights: Tensor | None
+    around_weights: Tensor | None
     valid: Tensor | None
     fill: float | None
     mirrored_fill: float | None
     voxel_map: np.ndarray
+    around_map: np.ndarray
     fade: list[int]
 
     @classmethod
     def between(cls, domain: Volume, moving: Volume, matrix: np.ndarray, level: Level, device: str) -> "_Stage":
         """The stage of a level from volumes at full resolution: moving voxels about as large as the fixed ones."""
         factors = level.factors(domain)
-        fixed = domain.coarsen(factors)
-        moving = moving.coarsen(_matching_factors(moving, fixed, matrix))
+        around = domain.coarsen(factors, is_dense=True)
+        fixed = around.thin([f // s for f, s in zip(factors, functional.dense_strides(factors), strict=True)])
+        blocks = _matching_factors(moving, fixed, matrix)
+        moving = _crop_to_blocks(moving, np.zeros(3), np.array(moving.grid.shape), blocks)
+        moving = moving.coarsen(blocks, is_dense=True)
         valid = None
         if moving.weights is not None or not moving.has_background:
             valid = torch.ones_like(moving.tensor[:, :1]) if moving.weights is None else moving.weights
+        to_world = fixed.grid.voxel_to_world.numpy()
         return cls(
             level=level,
             grid=fixed.grid,
             fixed=fixed.tensor.contiguous().to(device),
             moving=moving.tensor.contiguous().to(device),
+            around=around.tensor.contiguous().to(device),
             fixed_weights=None if fixed.weights is None else fixed.weights.to(device),
+            around_weights=None if around.weights is None else around.weights.to(device),
             valid=None if valid is None else valid.contiguous().to(device),
             fill=0.0 if moving.has_background else None,
             mirrored_fill=0.0 if domain.has_background else None,
-            voxel_map=moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy(),
+            voxel_map=moving.grid.world_to_voxel.numpy() @ matrix @ to_world,
+            around_map=around.grid.world_to_voxel.numpy() @ to_world,
             fade=[max(1, _margin_of(domain) // f) for f in factors],
         )
 
@@ -257,18 +276,18 @@ class _Stage:
         weights = None
         if self.valid is not None:
             weights = functional.warp(self.valid, still, self.voxel_map, fill=0.0)
-        valid = self.fixed_weights
+        valid = self.around_weights
         if valid is None and self.mirrored_fill is None:
-            valid = torch.ones_like(self.fixed[:, :1])
+            valid = torch.ones_like(self.around[:, :1])
         return replace(
             self,
             fixed=moving,
-            moving=self.fixed,
+            moving=self.around,
             fixed_weights=weights,
             valid=valid,
             fill=self.mirrored_fill,
             mirrored_fill=self.fill,
-            voxel_map=np.eye(4),
+            voxel_map=self.around_map,
         )
 
     def start(self, previous: Tensor | None, previous_grid: Grid) -> Tensor:
@@ -281,11 +300,13 @@ class _Stage:
         scale = torch.from_numpy(1 / np.diag(to_coarse)[:3]).to(finer).reshape(1, 3, 1, 1, 1)
         return finer.mul_(scale)
 
-    def run(self, start: Tensor, parts: _Parts, share: tuple[float, float]) -> tuple[Tensor, list[float], str]:
+    def run(
+        self, start: Tensor, parts: _Parts, share: tuple[float, float], rivals: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, list[float], str]:
         """Improve on a displacement; return the better one, the similarity at each step and why it stopped.
 
-        A level that does not end better than it began returns the displacement that it was given. `share` is the part
-        of the level that this run is, for `on_step`.
+        A level that does not end better than it began returns the displacement that it was given, or one of the
+        `rivals` if that is better still. `share` is the part of the level that this run is, for `on_step`.
         """
         reason, num_steps = "made all its steps", self.level.num_steps
         displacement, spare, force, room = (self._empty(3) for _ in range(4))
@@ -311,15 +332,14 @@ class _Stage:
                 reason = f"gained less than {parts.stop.tolerance:g} in {parts.stop.window} steps"
                 break
         values.append(self._compare(displacement, parts.similarity, images)[0])
-        if not self._is_better(displacement, start, parts, images):
-            return start, values, "gained nothing and was taken back"
-        return displacement, values, reason
+        best = self._best_of([start, *rivals, displacement], parts, images)
+        return (best, values, reason) if best is displacement else (best, values, "gained nothing and was taken back")
 
-    def _is_better(self, after: Tensor, before: Tensor, parts: _Parts, images: tuple[Tensor, Tensor]) -> bool:
-        """Whether the objective grew from one displacement to another, by the similarity's own judge."""
+    def _best_of(self, fields: Sequence[Tensor], parts: _Parts, images: tuple[Tensor, Tensor]) -> Tensor:
+        """The displacement with the largest objective, by the similarity's own judge; the first of equals."""
         judge = parts.similarity.as_judge()
-        ends = [parts.objective(field, self._compare(field, judge, images)[0]) for field in (before, after)]
-        return ends[1] > ends[0]
+        objectives = [parts.objective(field, self._compare(field, judge, images)[0]) for field in fields]
+        return fields[objectives.index(max(objectives))]
 
     def _empty(self, channels: int) -> Tensor:
         """Room for so many channels on this lattice; what is in it does not matter."""

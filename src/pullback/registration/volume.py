@@ -51,29 +51,45 @@ class Volume:
         """The grid in the dimensions of the image."""
         return lower_grid(self.grid, self.is_flat)
 
-    def coarsen(self, factors: Sequence[int]) -> "Volume":
-        """A copy with blocks of voxels averaged."""
+    def coarsen(self, factors: Sequence[int], *, is_dense: bool = False) -> "Volume":
+        """A copy with blocks of voxels averaged; dense, so that they overlap, where it will be sampled between them."""
         if all(f == 1 for f in factors):
             return self
-        weights = None if self.weights is None else functional.block_mean(self.weights, factors)
-        foreground = functional.block_mean(self.foreground[None, None].to(torch.float32), factors)[0, 0] >= 0.5
+        strides = functional.dense_strides(factors) if is_dense else None
+        foreground = functional.block_mean(self.foreground[None, None].to(torch.float32), factors, strides)[0, 0]
         return replace(
             self,
-            tensor=functional.coarsen(self.tensor, factors),
-            grid=self.grid.coarsen(factors),
-            foreground=foreground,
-            weights=weights,
+            tensor=functional.coarsen(self.tensor, factors, strides),
+            grid=self.grid.coarsen(factors, strides),
+            foreground=foreground >= 0.5,
+            weights=None if self.weights is None else functional.block_mean(self.weights, factors, strides),
+        )
+
+    def thin(self, steps: Sequence[int]) -> "Volume":
+        """A copy of the first and then every so many-th voxel along each axis."""
+        every = (..., *(slice(None, None, step) for step in steps))
+        return replace(
+            self,
+            tensor=self.tensor[every].contiguous(),
+            grid=self.grid.thin(steps),
+            foreground=self.foreground[every],
+            weights=None if self.weights is None else self.weights[every].contiguous(),
         )
 
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
-        """Voxels `start` to `stop`; beyond the field of view background if the image has one, else weight 0."""
+        """Voxels `start` to `stop`; beyond the field of view background if the image has one, else weight 0.
+
+        Of unknown voxels nothing may leak into a coarser copy, so they hold what the nearest known one does.
+        """
+        if not any(start) and tuple(stop) == self.grid.shape:
+            return self
         outside = any(a < 0 or b > n for a, b, n in zip(start, stop, self.grid.shape, strict=True))
         weights = self.weights
         if outside and weights is None and not self.has_background:
             weights = torch.ones_like(self.tensor[:, :1])
         return replace(
             self,
-            tensor=_crop_or_pad(self.tensor, start, stop),
+            tensor=(_crop_or_pad if self.has_background else _crop_or_extend)(self.tensor, start, stop),
             grid=self.grid.crop(start, stop),
             foreground=_crop_or_pad(self.foreground, start, stop),
             weights=None if weights is None else _crop_or_pad(weights, start, stop),
@@ -241,6 +257,13 @@ def otsu_threshold(values: np.ndarray, num_bins: int = 256) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = weight * rest_weight * (mass / weight - rest_mass / rest_weight) ** 2
     return float(edges[1 + int(np.nanargmax(between[:-1]))])
+
+
+def _crop_or_extend(tensor: Tensor, start: Sequence[int], stop: Sequence[int]) -> Tensor:
+    """Voxels `start` to `stop` of the last three axes, the edges repeated beyond them."""
+    for axis, a, b in zip((-3, -2, -1), start, stop, strict=True):
+        tensor = tensor.index_select(axis, torch.arange(a, b).clamp(0, tensor.shape[axis] - 1))
+    return tensor.contiguous()
 
 
 def _crop_or_pad(tensor: Tensor, start: Sequence[int], stop: Sequence[int]) -> Tensor:

@@ -192,18 +192,35 @@ class Grid:
         new = torch.tensor(tuple(shape), dtype=torch.float64)
         return self._restep(old / new, tuple(shape), offset=(old / new - 1) / 2)
 
-    def coarsen(self, factors: Sequence[int]) -> "Grid":
+    def coarsen(self, factors: Sequence[int], strides: Sequence[int] | None = None) -> "Grid":
         """Blocks of ``factors`` voxels become one voxel at their centre; a partial last block counts as one.
 
+        Args:
+            factors: Voxels per block along each axis.
+            strides: A block begins every so many voxels (default: `factors`).
+
         Raises:
-            ValueError: If the factors are not one whole number of 1 or more per axis.
+            ValueError: If the factors or strides are not one whole number of 1 or more per axis.
         """
-        factors = _whole("factors", factors)
-        if len(factors) != self.num_dims or min(factors) < 1:
-            raise ValueError(f"`factors` is {factors}, but {self.num_dims} whole numbers of 1 or more are needed.")
-        steps = torch.tensor(factors, dtype=torch.float64)
-        shape = tuple(-(-n // f) for n, f in zip(self.shape, factors, strict=True))
-        return self._restep(steps, shape, offset=(steps - 1) / 2)
+        factors = self._whole_per_axis("factors", factors)
+        strides = factors if strides is None else self._whole_per_axis("strides", strides)
+        offset = (torch.tensor(factors, dtype=torch.float64) - 1) / 2
+        shape = tuple(-(-n // s) for n, s in zip(self.shape, strides, strict=True))
+        return self._restep(torch.tensor(strides, dtype=torch.float64), shape, offset=offset)
+
+    def thin(self, steps: Sequence[int]) -> "Grid":
+        """The first and then every so many-th voxel along each axis.
+
+        Raises:
+            ValueError: If the steps are not one whole number of 1 or more per axis.
+        """
+        return self.coarsen([1] * self.num_dims, steps)
+
+    def _whole_per_axis(self, name: str, values: Sequence[int]) -> tuple[int, ...]:
+        values = _whole(name, values)
+        if len(values) != self.num_dims or min(values) < 1:
+            raise ValueError(f"`{name}` is {values}, but {self.num_dims} whole numbers of 1 or more are needed.")
+        return values
 
     def _restep(self, steps: Tensor, shape: tuple[int, ...], offset: Tensor) -> "Grid":
         matrix = self.voxel_to_world.clone()
