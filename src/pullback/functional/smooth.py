@@ -85,9 +85,6 @@ def coarsen(volumes: Tensor, factors: Sequence[int], strides: Sequence[int] | No
         volumes: ``(B, C, *shape)``.
         factors: Voxels per block along each axis; 1 leaves an axis as it is.
         strides: A block begins every so many voxels (default: `factors`); see `dense_strides`.
-
-    Raises:
-        ValueError: If a stride does not divide its factor.
     """
     if all(f == 1 for f in factors):
         return volumes
@@ -101,28 +98,23 @@ def dense_strides(factors: Sequence[int]) -> tuple[int, ...]:
     Interpolation between blocks side by side blurs, the more the farther from their centres, so that an image differs
     from itself moved by half a block.
     """
-    return tuple(max((s for s in range(1, f // 2 + 1) if f % s == 0), default=1) for f in factors)
+    return tuple(max(1, factor // 2) for factor in factors)
 
 
 def block_mean(volumes: Tensor, factors: Sequence[int], strides: Sequence[int] | None = None) -> Tensor:
     """Plain averages over blocks of ``factors`` voxels; partial last blocks repeat the edge. See `coarsen`."""
-    strides = factors if strides is None else strides
-    if any(f % s for f, s in zip(factors, strides, strict=True)):
-        raise ValueError(f"`strides` is {tuple(strides)}, but each has to divide its factor, {tuple(factors)}.")
-    for axis, (factor, stride) in enumerate(zip(factors, strides, strict=True), start=2):
+    for axis, (factor, stride) in enumerate(zip(factors, strides or factors, strict=True), start=2):
         if factor == 1:
             continue
         size = volumes.shape[axis]
-        count = -(-size // stride)
-        index = torch.arange((count - 1) * stride + factor, device=volumes.device).clamp(max=size - 1)
-        parts = _total([volumes.index_select(axis, index[start::stride]) for start in range(stride)])
-        volumes = _total([parts.narrow(axis, start, count) for start in range(factor // stride)]) / factor
+        reach = (-(-size // stride) - 1) * stride + 1
+        missing = max(0, reach - 1 + factor - size)
+        edge = volumes.narrow(axis, size - 1, 1)
+        padded = torch.cat([volumes, *[edge] * missing], dim=axis) if missing else volumes
+        parts = [padded.narrow(axis, start, reach) for start in range(factor)]
+        every = (slice(None),) * axis + (slice(None, None, stride),)
+        total = parts[0][every]
+        for part in parts[1:]:
+            total = total + part[every]
+        volumes = total / factor
     return volumes
-
-
-def _total(parts: Sequence[Tensor]) -> Tensor:
-    """Their sum, in order."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
