@@ -46,6 +46,13 @@ def test_integers_become_intensities():
     assert Image(image.tensor.double(), image.grid).tensor.dtype == torch.float64
 
 
+def test_an_image_is_shown_in_a_line_without_its_voxels():
+    shown = repr(Image(noise(1, 30, 20, 10), Grid.from_spacing((30, 20, 10), 1.0)))
+    assert "30 x 20 x 10 voxels" in shown
+    assert "\n" not in shown
+    assert "tensor" not in shown
+
+
 def test_a_batch_has_one_image():
     image = Image(noise(3, 4, 5), Grid.from_spacing((4, 5)))
     assert image.num_channels == 3

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from examples import GRIDS, SHAPES, noise
-from pullback.functional import block_mean, coarsen, gaussian_smooth
+from pullback.functional import block_mean, coarsen, dense_strides, gaussian_smooth
 from pullback.functional.smooth import TRUNCATE, gaussian_taps
 
 
@@ -114,10 +114,37 @@ def test_coarse_voxels_hold_what_lies_at_the_centres_of_the_coarse_grid(name):
     torch.testing.assert_close(coarsen(places, factors)[inner], expected[inner], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("strides", [(1, 3, 1), (1, 1, 1), (2, 2, 1)])
+def test_overlapping_blocks_lie_where_the_grid_says(strides):
+    grid = GRIDS["oblique"].resize([12] * 3)
+    factors = (2, 3, 1)
+    places = grid.centres().movedim(-1, 0)[None]
+    coarse = grid.coarsen(factors, strides)
+    inner = (..., *(slice(0, -f) for f in factors))  # beyond that blocks are partial
+    torch.testing.assert_close(
+        block_mean(places, factors, strides)[inner], coarse.centres().movedim(-1, 0)[None][inner]
+    )
+
+
+def test_every_so_many_th_of_the_overlapping_blocks_is_one_of_those_side_by_side():
+    volumes, factors = noise(1, 2, 16, 8, 13), (8, 2, 4)
+    strides = dense_strides(factors)
+    assert strides == (4, 1, 2)
+    dense = coarsen(volumes, factors, strides)
+    assert torch.equal(dense[..., ::2, ::2, ::2], coarsen(volumes, factors))
+
+
+def test_blocks_overlap_by_half_or_more():
+    for factor in range(2, 20):
+        assert 1 <= dense_strides((factor,))[0] <= factor / 2
+    assert dense_strides((1, 1)) == (1, 1)
+
+
 def test_a_partial_block_repeats_the_edge():
     row = torch.tensor([[[[1.0, 3.0, 5.0, 7.0, 9.0]]]])
     assert block_mean(row, (1, 2)).flatten().tolist() == [2.0, 6.0, 9.0]
     assert block_mean(row, (2, 3)).flatten().tolist() == pytest.approx([3.0, 25 / 3])
+    assert block_mean(row, (1, 4), (1, 2)).flatten().tolist() == pytest.approx([4.0, 7.5, 9.0])
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -40,6 +40,11 @@ def test_praise_names_what_was_measured():
     assert "overlap" not in judge(replace(SOUND, overlap=None)).reasons[0]
 
 
+def test_less_agreement_is_doubted_from_the_size_on_that_noise_does_not_reach():
+    assert judge(replace(SOUND, gain=-5e-4)).value == "good"
+    assert judge(replace(SOUND, gain=-2e-3)).value == "doubtful"
+
+
 def test_noise_is_not_called_good():
     static = Image(noise(1, *phantoms.SHAPE_3D, seed=1), phantoms.head().grid)
     assert phantoms.register(phantoms.head(), static, preset="fast").verdict.value != "good"

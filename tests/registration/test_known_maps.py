@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import phantoms
+from examples import noise
 from pullback.data import Image
-from pullback.transforms import Affine, DisplacementField, Rigid, Similarity, chain
+from pullback.space import Grid
+from pullback.transforms import Affine, DisplacementField, Rigid, Similarity, chain, identity
 
 VOXEL_MM = phantoms.SPACING_MM
 
@@ -136,3 +138,39 @@ def test_none_with_deformable_leaves_the_affine_out():
 def test_an_image_does_not_deform_to_match_itself():
     found = phantoms.register(phantoms.head(), phantoms.head(), initial="none", preset="fast")
     assert phantoms.gaps_mm(found.fixed_to_moving, found.result.linear, phantoms.head()).max() < 0.1
+
+
+def texture(offset_voxels: tuple[float, float, float] = (0.0, 0.0, 0.0), noise_level: float = 0.0) -> Image:
+    """Tissue without a background, off the blocks that are counted from the world's origin, moved exactly."""
+    grid = Grid.from_spacing((37, 46, 41), 1.0, origin=(1.0, 3.0, -2.0))
+    places = grid.centres() - torch.tensor(offset_voxels, dtype=torch.float64)
+    waves = torch.Generator().manual_seed(1)
+    directions = torch.randn(40, 3, generator=waves, dtype=torch.float64) * 0.35
+    phases = torch.rand(40, generator=waves, dtype=torch.float64) * 2 * math.pi
+    values = torch.sin(places @ directions.T + phases).sum(dim=-1).to(torch.float32)
+    return Image((100 + 10 * values + noise_level * noise(*grid.shape, seed=2))[None], grid)
+
+
+@pytest.mark.parametrize("fixed", [phantoms.head(), phantoms.slice_of_head(), texture()], ids=["3-D", "2-D", "texture"])
+@pytest.mark.parametrize("model", ["rigid", "affine", "deformable"])
+def test_an_image_registered_to_itself_stays_exactly_where_it_is(fixed: Image, model: str):
+    found = phantoms.register(fixed, fixed, model=model)
+    assert phantoms.gaps_mm(found.fixed_to_moving, identity(fixed.grid.num_dims), fixed).max() == 0
+    assert found.verdict.value == "good"
+
+
+def test_a_part_of_a_voxel_is_found_and_not_added_to():
+    fixed, moving = texture(), texture((0.4, -0.3, 0.2))
+    truth = Affine.from_parts(translation_mm=(0.4, -0.3, 0.2))
+    found = phantoms.register(fixed, moving)
+    assert phantoms.gaps_mm(found.result.linear, truth, fixed).max() < 0.05
+    gaps = phantoms.gaps_mm(found.fixed_to_moving, truth, fixed)
+    assert gaps.mean() < 0.1  # interpolation blurs the moving image alone, which draws it to whole voxels
+    assert found.verdict.value == "good"
+
+
+def test_a_given_map_stays_unless_another_is_better():
+    fixed, moving = texture(), texture((3.0, -2.0, 1.0))
+    truth = Affine.from_parts(translation_mm=(3.0, -2.0, 1.0))
+    found = phantoms.register(fixed, moving, model="affine", initial=truth)
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).max() < 0.02

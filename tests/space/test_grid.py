@@ -105,6 +105,13 @@ def test_coarsen_by_one_changes_nothing(grid):
     assert grid.coarsen([1] * grid.num_dims) == grid
 
 
+@every_grid
+def test_thin_keeps_every_so_many_th_voxel(grid):
+    steps = (2, 1, 3)[: grid.num_dims]
+    kept = grid.centres()[tuple(slice(None, None, step) for step in steps)]
+    torch.testing.assert_close(grid.thin(steps).centres(), kept)
+
+
 def test_resize_and_coarsen_agree_where_the_blocks_fit():
     grid = Grid.from_spacing((8, 6, 9), (1, 2, 3), direction=GRIDS["oblique"].direction)
     assert grid.coarsen((2, 3, 3)).same_as(grid.resize((4, 2, 3)), 1e-9)

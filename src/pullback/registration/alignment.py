@@ -66,6 +66,9 @@ EMPHASIS = 0.4
 units of half the object's length: an affine map that cannot follow everything follows the middle, not a neck that
 another image lacks. Volumes only: slices have no voxels to spare (``docs/accuracy.md``)."""
 
+LEAST_GAIN = 1e-5
+"""Of similarity: less than this the linear stage gains by rounding alone (1e-6 was seen)."""
+
 Aligned = tuple[Initialisation | None, Choice, np.ndarray]
 """A start (None if none was looked for), the similarity that suits it, and the world matrix ``(4, 4)``."""
 
@@ -332,7 +335,7 @@ def _run_linear_from(work: Work, choice: Choice, start: np.ndarray) -> tuple[np.
         history.append(StageHistory(plan.kind, level, values, "converged or made all its steps"))
     there_before = [start] if choice.restraint else [*_told(work), start]
     values = [comparison.value(known) for known in there_before]
-    if max(values) < value:
+    if max(values) < value - LEAST_GAIN:
         return matrix, value, history
     history[-1] = replace(history[-1], reason="gained nothing and was taken back")
     return there_before[values.index(max(values))], max(values), history
