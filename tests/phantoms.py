@@ -4,6 +4,7 @@ Everything here runs on one thread: results do not depend on it (a test says so)
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -66,6 +67,17 @@ def slice_of_head() -> Image:
     """The like in 2-D, 2 mm."""
     grid = Grid.from_spacing(SHAPE_2D, 2.0, origin=[-s for s in SHAPE_2D])
     return Image(torch.from_numpy(_paint(grid, PARTS_3D)[None]), grid, {"name": "slice"})
+
+
+def texture(offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Image:
+    """Tissue without a background, off the blocks that are counted from the world's origin, moved exactly."""
+    grid = Grid.from_spacing((37, 46, 41), 1.0, origin=(1.0, 3.0, -2.0))
+    places = grid.centres() - torch.tensor(offset_mm, dtype=torch.float64)
+    waves = torch.Generator().manual_seed(1)
+    directions = torch.randn(40, 3, generator=waves, dtype=torch.float64) * 0.35
+    phases = torch.rand(40, generator=waves, dtype=torch.float64) * 2 * math.pi
+    values = torch.sin(places @ directions.T + phases).sum(dim=-1).to(torch.float32)
+    return Image((100 + 10 * values)[None], grid)
 
 
 def labels_of(image: Image) -> LabelMap:

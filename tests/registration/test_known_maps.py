@@ -6,12 +6,11 @@ import pytest
 import torch
 
 import phantoms
-from examples import noise
 from pullback.data import Image
-from pullback.space import Grid
 from pullback.transforms import Affine, DisplacementField, Rigid, Similarity, chain, identity
 
 VOXEL_MM = phantoms.SPACING_MM
+IDS = ["3-D", "2-D", "texture"]
 
 
 @pytest.mark.parametrize(("model", "kind"), [("rigid", Rigid), ("similarity", Similarity), ("affine", Affine)])
@@ -140,18 +139,9 @@ def test_an_image_does_not_deform_to_match_itself():
     assert phantoms.gaps_mm(found.fixed_to_moving, found.result.linear, phantoms.head()).max() < 0.1
 
 
-def texture(offset_voxels: tuple[float, float, float] = (0.0, 0.0, 0.0), noise_level: float = 0.0) -> Image:
-    """Tissue without a background, off the blocks that are counted from the world's origin, moved exactly."""
-    grid = Grid.from_spacing((37, 46, 41), 1.0, origin=(1.0, 3.0, -2.0))
-    places = grid.centres() - torch.tensor(offset_voxels, dtype=torch.float64)
-    waves = torch.Generator().manual_seed(1)
-    directions = torch.randn(40, 3, generator=waves, dtype=torch.float64) * 0.35
-    phases = torch.rand(40, generator=waves, dtype=torch.float64) * 2 * math.pi
-    values = torch.sin(places @ directions.T + phases).sum(dim=-1).to(torch.float32)
-    return Image((100 + 10 * values + noise_level * noise(*grid.shape, seed=2))[None], grid)
-
-
-@pytest.mark.parametrize("fixed", [phantoms.head(), phantoms.slice_of_head(), texture()], ids=["3-D", "2-D", "texture"])
+@pytest.mark.parametrize(
+    "fixed", [phantoms.head(), phantoms.slice_of_head(), phantoms.texture()], ids=["3-D", "2-D", "texture"]
+)
 @pytest.mark.parametrize("model", ["rigid", "affine", "deformable"])
 def test_an_image_registered_to_itself_stays_exactly_where_it_is(fixed: Image, model: str):
     found = phantoms.register(fixed, fixed, model=model)
@@ -160,7 +150,7 @@ def test_an_image_registered_to_itself_stays_exactly_where_it_is(fixed: Image, m
 
 
 def test_a_part_of_a_voxel_is_found_and_not_added_to():
-    fixed, moving = texture(), texture((0.4, -0.3, 0.2))
+    fixed, moving = phantoms.texture(), phantoms.texture((0.4, -0.3, 0.2))
     truth = Affine.from_parts(translation_mm=(0.4, -0.3, 0.2))
     found = phantoms.register(fixed, moving)
     assert phantoms.gaps_mm(found.result.linear, truth, fixed).max() < 0.05
@@ -170,7 +160,7 @@ def test_a_part_of_a_voxel_is_found_and_not_added_to():
 
 
 def test_a_given_map_stays_unless_another_is_better():
-    fixed, moving = texture(), texture((3.0, -2.0, 1.0))
+    fixed, moving = phantoms.texture(), phantoms.texture((3.0, -2.0, 1.0))
     truth = Affine.from_parts(translation_mm=(3.0, -2.0, 1.0))
     found = phantoms.register(fixed, moving, model="affine", initial=truth)
     assert phantoms.gaps_mm(found.fixed_to_moving, truth, fixed).max() < 0.02

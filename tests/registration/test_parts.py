@@ -5,8 +5,10 @@ import pytest
 import torch
 
 import phantoms
+from pullback import functional
 from pullback.data import Image, Pair
 from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, register
+from pullback.registration.deformable import _Stage, domain_of
 from pullback.registration.linear import KINDS, Comparison, Frame, Restraint, optimise
 from pullback.registration.schedule import fitting_levels
 from pullback.registration.volume import prepare
@@ -172,3 +174,23 @@ def test_the_deformation_is_the_identity_at_its_edge_and_beyond():
 def test_a_plan_refuses_sources_of_starts_that_are_none(methods: tuple[str, ...], told: str):
     with pytest.raises(ValueError, match=told):
         Plan(methods=methods)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_at_each_level_an_image_seen_through_the_identity_is_itself(factor: int):
+    """Blocks of both images lie on each other, edges hold what they held, and both directions sample dense copies."""
+    volume, here = prepare(phantoms.texture()), np.eye(4)
+    stage = _Stage.between(domain_of(volume, volume, here), volume, here, Level(factor, 1), "cpu")
+    for way in (stage, stage.mirrored()):
+        seen = functional.warp(way.moving, torch.zeros(1, 3, *way.grid.shape), way.voxel_map, fill=way.fill)
+        known = torch.ones_like(seen, dtype=torch.bool) if way.fixed_weights is None else way.fixed_weights > 0
+        torch.testing.assert_close(seen[known], way.fixed[known], rtol=0, atol=1e-4)
+        assert np.diag(way.voxel_map)[:3] == pytest.approx(2.0 if factor > 1 else 1.0)
+
+
+def test_beyond_a_view_without_background_the_edge_goes_on_at_no_weight():
+    volume = prepare(phantoms.texture())
+    wider = volume.crop((-3, 0, 0), (volume.grid.shape[0], *volume.grid.shape[1:]))
+    assert torch.equal(wider.tensor[:, :, :3], volume.tensor[:, :, :1].expand(-1, -1, 3, -1, -1))
+    assert float(wider.weights[:, :, :3].max()) == 0
+    assert float(wider.weights[:, :, 3:].min()) == 1
