@@ -41,8 +41,8 @@ def test_praise_names_what_was_measured():
 
 
 def test_less_agreement_is_doubted_from_the_size_on_that_noise_does_not_reach():
-    assert judge(replace(SOUND, gain=-5e-4)).value == "good"
-    assert judge(replace(SOUND, gain=-2e-3)).value == "doubtful"
+    assert judge(replace(SOUND, gain=-6e-5)).value == "good"
+    assert judge(replace(SOUND, gain=-2e-4)).value == "doubtful"
 
 
 def test_noise_is_not_called_good():

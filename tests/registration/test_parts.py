@@ -7,13 +7,13 @@ import torch
 import phantoms
 from pullback import functional
 from pullback.data import Image, Pair
-from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, register
+from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, deformable, register
 from pullback.registration.deformable import _Stage, domain_of
 from pullback.registration.linear import KINDS, Comparison, Frame, Restraint, optimise
 from pullback.registration.schedule import fitting_levels
 from pullback.registration.volume import prepare
 from pullback.regularity import Bending, Diffusion, Gaussian
-from pullback.similarity import MSE, NCC
+from pullback.similarity import LNCC, MSE, NCC
 from pullback.space import Grid
 
 START = np.array([[1.02, 0.1, 0.0, 4.0], [-0.1, 0.97, 0.05, -3.0], [0.02, 0.0, 1.01, 2.0], [0.0, 0.0, 0.0, 1.0]])
@@ -194,3 +194,25 @@ def test_beyond_a_view_without_background_the_edge_goes_on_at_no_weight():
     assert torch.equal(wider.tensor[:, :, :3], volume.tensor[:, :, :1].expand(-1, -1, 3, -1, -1))
     assert float(wider.weights[:, :, :3].max()) == 0
     assert float(wider.weights[:, :, 3:].min()) == 1
+
+
+def test_a_deformation_that_ends_worse_than_none_is_taken_back(monkeypatch: pytest.MonkeyPatch):
+    """Whatever the coarser levels found: here a bump of three voxels between an image and itself."""
+    volume = prepare(phantoms.texture())
+
+    def mislead(there: torch.Tensor, back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        bump = torch.zeros_like(there)
+        bump[:, :, 8:-8, 8:-8, 8:-8] = 1.5
+        return functional.gaussian_smooth(bump, 2.0), back
+
+    monkeypatch.setattr(deformable, "_agree", mislead)
+    found = deformable.deform(
+        volume,
+        volume,
+        np.eye(4),
+        similarity=LNCC(),
+        regularities=[Gaussian(fluid_voxels=1.7)],
+        levels=(Level(2, 1), Level(1, 1)),
+    )
+    assert float(found.displacement.abs().max()) == 0
+    assert found.history[-1].reason == "gained nothing and was taken back"

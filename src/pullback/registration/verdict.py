@@ -27,7 +27,7 @@ cut heads 14 show less, among them all three that are off by more than 2 voxels 
 WEAK_DEPENDENCE = 0.6
 """Mutual information, in nats, below which images of two contrasts without an outline say too little about a pose."""
 CONSISTENT_VOXELS = 0.1
-NOTICEABLE_LOSS = 1e-3
+NOTICEABLE_LOSS = 1e-4
 """Of similarity: two scans that lie on each other from the start, but for 3 % of noise, lose up to 5e-5 by a map within
 0.06 voxel of the identity."""
 HOPELESS_FOLDS_PERCENT = 1.0
