@@ -350,7 +350,12 @@ def test_a_true_process_says_one_line(inputs: Path):
     assert err == "pullback: 'nothing.nii.gz' does not exist.\n"
 
 
-def test_ctrl_c_in_a_true_process(inputs: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_ctrl_c_and_sigterm_in_a_true_process(
+    inputs: Path, tmp_path: Path, number: signal.Signals, status: int, word: str
+):
     out = tmp_path / "out"
     # Tests that run in a shell's background ignore Ctrl-C, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -360,11 +365,11 @@ def test_ctrl_c_in_a_true_process(inputs: Path, tmp_path: Path):
         if "initialisation" in line or "read" in line:
             break
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("pullback: interrupted")
+    assert err.splitlines()[-1].startswith(f"pullback: {word}")
     assert list(tmp_path.iterdir()) == []
 
 

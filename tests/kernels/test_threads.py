@@ -16,7 +16,7 @@ from examples import noise
 from phantoms import head
 from pullback import functional
 from pullback.data import Pair
-from pullback.kernels.threads import use_threads
+from pullback.kernels.threads import one_blas_thread, use_threads
 from pullback.registration import Plan, register
 
 SHAPE = (70, 9, 11)
@@ -139,4 +139,16 @@ def test_openblas_waits_while_a_registration_runs_and_has_its_threads_back_even_
     with pytest.raises(InterruptedError):
         register(Pair(head(), head()), Plan(methods=("none",), deformable=None), on_progress=watch)
     assert all(set(threads) == {1} for threads in during)
+    assert openblas_threads() == before
+
+
+@pytest.mark.skipif(max(openblas_threads(), default=1) < 2, reason="needs an OpenBLAS of two threads")
+def test_openblas_has_its_threads_back_only_when_the_last_of_several_at_a_time_ends():
+    before = openblas_threads()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(openblas_threads()) == {1}
+    second.__exit__(None, None, None)
     assert openblas_threads() == before

@@ -1,9 +1,11 @@
 """The command line: ``pullback COMMAND``, one file of this folder for each.
 
 Exit status: 0 done, 1 the machine would not (disk, memory), 2 bad input, 3 a registration that failed by its own
-verdict, 4 pairs of a table that could not be scored, 130 interrupted. Each error is one line on standard error.
+verdict, 4 pairs of a table that could not be scored, 130 interrupted, 143 terminated. Each error is one line on
+standard error.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +34,7 @@ from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
 INPUT_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-DONE, MACHINE, BAD_INPUT, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, MACHINE, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 app = typer.Typer(
     name="pullback",
@@ -79,8 +81,17 @@ app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 
 
+class _Terminated(BaseException):
+    """SIGTERM, by which batch systems end a job (no KeyboardInterrupt, which the parser would take for Ctrl-C)."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -92,6 +103,8 @@ def run(arguments: Sequence[str]) -> int:
         command = typer.main.get_command(app)
         words = spread_initial([_at_home(word) for word in arguments]) or ["--help"]
         status = command.main(words, prog_name="pullback", standalone_mode=False)
+    except _Terminated:
+        return _complain("terminated; nothing half-written stays behind", TERMINATED)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except MemoryError:

@@ -1,8 +1,11 @@
 """How many threads compute."""
 
 import os
+import threading
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numba
 import numba.np.ufunc.parallel as numba_threads
@@ -16,6 +19,10 @@ _before: list[int] = []
 
 _forked_from: list[int] = []
 """The process that this one was forked from, if that had started its threads."""
+
+_blas_limits: list[Any] = []
+"""One entry, the same, for each `one_blas_thread` that lasts."""
+_blas_lock = threading.Lock()
 
 
 def _remember_fork() -> None:
@@ -62,13 +69,26 @@ def _set(compiled: int, torchs: int) -> None:
     torch.set_num_threads(torchs)
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
     """While this lasts, NumPy's and SciPy's OpenBLAS has one thread; then as many as before.
 
     Its threads spin for a while after each product, and the compiled kernels want the cores then: on two cores a
-    registration is up to three times slower for it, and the products are of small matrices.
+    registration is up to three times slower for it, and the products are of small matrices. Of several at a time, in
+    threads of one process, the first sets the number and the last puts it back.
     """
-    with warnings.catch_warnings():  # it speaks up where two OpenMP libraries are loaded, which is not ours to mend
-        warnings.simplefilter("ignore", RuntimeWarning)
-        libraries = ThreadpoolController()
-    return libraries.select(internal_api="openblas").limit(limits=1)
+    with _blas_lock:
+        if not _blas_limits:
+            with warnings.catch_warnings():  # it speaks up where two OpenMP libraries are loaded: not ours to mend
+                warnings.simplefilter("ignore", RuntimeWarning)
+                libraries = ThreadpoolController()
+            _blas_limits.append(libraries.select(internal_api="openblas").limit(limits=1))
+        else:
+            _blas_limits.append(_blas_limits[0])
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            limit = _blas_limits.pop()
+            if not _blas_limits:
+                limit.restore_original_limits()
