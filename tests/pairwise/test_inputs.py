@@ -17,6 +17,10 @@ def as_nibabel(image: pb.Image) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image(image.tensor[0].numpy(), image.grid.voxel_to_world.numpy())
 
 
+def rounded(grid: pb.Grid) -> pb.Grid:
+    return pb.Grid(grid.shape, grid.voxel_to_world.float().double())
+
+
 def as_path(image: pb.Image, path) -> str:
     pb.write_image(path, image)
     return str(path)
@@ -34,9 +38,11 @@ def forms(tmp_path):
 
 @pytest.mark.parametrize("form", ["nibabel", "SimpleITK", "path", "nrrd"])
 def test_every_form_of_image_gives_the_same_map(form: str, forms):
-    reference = phantoms.quick()
-    found = phantoms.register(*(forms[form](i) for i in (phantoms.head(), phantoms.plain_scan()[0])), **QUICK)
-    assert phantoms.gaps_mm(found.fixed_to_moving, reference.fixed_to_moving, phantoms.head()).max() < 0.01
+    """Of grids whose numbers a NIfTI header holds exactly; what its rounding does: test_blind_to_storage."""
+    images = [pb.Image(i.tensor, rounded(i.grid)) for i in (phantoms.head(), phantoms.plain_scan()[0])]
+    reference = phantoms.register(*images, **QUICK)
+    found = phantoms.register(*(forms[form](image) for image in images), **QUICK)
+    assert phantoms.gaps_mm(found.fixed_to_moving, reference.fixed_to_moving, phantoms.head()).max() < 1e-6
 
 
 def test_arrays_are_registered_in_their_own_voxels():

@@ -92,6 +92,23 @@ def test_optimising_never_makes_it_worse():
     assert 1 <= len(history) <= 5
 
 
+def noisy_deformation(*levels: Level) -> tuple[deformable.Deformation, list[float]]:
+    """Of a textured image onto a noisy copy of itself, and the shares that were told on the way."""
+    fixed, shares = phantoms.texture(), []
+    noise = torch.randn(fixed.tensor.shape, generator=torch.Generator().manual_seed(0)) * fixed.tensor.std()
+    found = deformable.deform(
+        prepare(fixed),
+        prepare(Image(fixed.tensor + noise, fixed.grid)),
+        np.eye(4),
+        similarity=LNCC(),
+        regularities=(Gaussian(),),
+        levels=levels,
+        stop=Plateau(tolerance=-np.inf),
+        on_step=lambda factor, share, value: shares.append(share),
+    )
+    return found, shares
+
+
 def test_levels_average_less_along_coarse_axes():
     grid = Grid.from_spacing((64, 64, 16), (1.0, 1.0, 4.0))
     volume = prepare(Image(torch.rand(1, *grid.shape), grid))
@@ -102,10 +119,23 @@ def test_levels_average_less_along_coarse_axes():
 
 
 def test_levels_too_coarse_to_see_anything_are_left_out():
-    volume = prepare(phantoms.head())
+    volume = prepare(Image(torch.rand(1, 44, 30, 43), Grid.from_spacing((44, 30, 43), 1.0)))
     levels = (Level(8, 1), Level(4, 1), Level(2, 1), Level(1, 1))
     assert [level.factor for level in fitting_levels(levels, volume)] == [2, 1]
+    smaller = volume.crop((0, 0, 0), (43, 30, 43))
+    assert [level.factor for level in fitting_levels(levels, smaller)] == [1]
     assert [level.factor for level in fitting_levels((Level(16, 1),), volume)] == [16]
+
+
+def test_small_lattices_have_time_for_rounds_both_ways():
+    assert Level(1, 15).rounds_on(1) == 1
+    assert Level(1, 15, num_rounds=3).rounds_on(2**20 - 1) == 3
+    assert Level(1, 15, num_rounds=3).rounds_on(2**20) == 1
+    found, shares = noisy_deformation(Level(1, 4, num_rounds=3))
+    assert [(level.factor, len(level.values)) for level in found.history] == [(1, 5)] * 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) == 5 * 4
 
 
 def test_a_plateau_is_little_gain_over_a_window():
@@ -186,6 +216,26 @@ def test_at_each_level_an_image_seen_through_the_identity_is_itself(factor: int)
         known = torch.ones_like(seen, dtype=torch.bool) if way.fixed_weights is None else way.fixed_weights > 0
         torch.testing.assert_close(seen[known], way.fixed[known], rtol=0, atol=1e-4)
         assert np.diag(way.voxel_map)[:3] == pytest.approx(2.0 if factor > 1 else 1.0)
+
+
+def test_around_an_object_cropped_to_its_outline_there_is_background_at_each_resolution():
+    """Smoothing repeats edges: of an image that is cropped to its object they would go on."""
+    image = phantoms.texture()
+    middle = torch.tensor(image.grid.shape) // 2
+    away = torch.stack(torch.meshgrid(*[torch.arange(n) for n in image.grid.shape], indexing="ij"), -1) - middle
+    image = Image((image.tensor - image.tensor.min() + 1) * (away.square().sum(-1) <= 12**2), image.grid)
+    roomy = prepare(image)
+    assert roomy.grid.shape == (25, 25, 25)
+    assert roomy.has_background
+    coarse = roomy.coarsen((4, 4, 4))
+    padded = roomy.crop((-12, -12, -12), (36, 36, 36)).coarsen((4, 4, 4))
+    seen = functional.warp(
+        padded.tensor,
+        torch.zeros(1, 3, *coarse.grid.shape),
+        padded.grid.world_to_voxel.numpy() @ coarse.grid.voxel_to_world.numpy(),
+    )
+    torch.testing.assert_close(coarse.tensor, seen, rtol=0, atol=0.05)
+    assert coarse.grid.shape == (9, 9, 9)
 
 
 def test_beyond_a_view_without_background_the_edge_goes_on_at_no_weight():

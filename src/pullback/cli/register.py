@@ -54,7 +54,12 @@ def command(
     mirrored: Annotated[
         bool, typer.Option("--mirrored", help="The network's mean answer to the pair and its mirrors.")
     ] = False,
-    refine: Annotated[int, typer.Option(help="Steps of the classical engine from the network's answer.")] = 0,
+    refine: Annotated[
+        int,
+        typer.Option(
+            help="Steps of the classical engine from the network's answer (small lattices: in each of 3 rounds)."
+        ),
+    ] = 0,
     lps: Annotated[bool, typer.Option("--lps", help="The points are in ITK's LPS mm.")] = False,
     threads: Annotated[int | None, typer.Option(help="Default: all. Results do not depend on it.")] = None,
     device: Annotated[str, typer.Option(help=", ".join(DEVICES))] = "auto",

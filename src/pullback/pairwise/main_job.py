@@ -180,7 +180,8 @@ def register(
         model_file: Weights of a trained network (safetensors), which takes the place of the deformable stage; its card
             says how images are brought together before it.
         mirrored: Whether the network answers by the mean over the pair and its mirrors along the axes of its training.
-        refine: Steps of the classical engine, at full resolution, from the network's answer.
+        refine: Steps of the classical engine, at full resolution, from the network's answer; on lattices of fewer than
+            a million voxels so many in each of three rounds.
         threads: Threads to use; the result does not depend on it. Default: all.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: Recorded. Every step is deterministic, so that no seed changes the result.

@@ -21,9 +21,9 @@ INITIALS = ("none", *METHODS)
 SIMILARITIES = ("auto", "mse", "ncc", "lncc", "mi", "mind")
 
 PRESETS: dict[str, tuple[Level, ...]] = {
-    "brain": (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15)),
+    "brain": tuple(DeformablePlan().levels),
     "fast": (Level(8, 100), Level(4, 100), Level(2, 30)),
-    "fine": (Level(8, 100), Level(4, 100), Level(2, 100), Level(1, 40)),
+    "fine": (Level(8, 100), Level(4, 100), Level(2, 100), Level(1, 40, num_rounds=3)),
 }
 """Steps at each level: ``brain`` is the default, ``fast`` stops at half resolution, ``fine`` takes its time."""
 

@@ -61,10 +61,10 @@ held by mistake less (``docs/accuracy.md``)."""
 CONTENDER_SHARE, CONTENDER_DISTANCE = 0.1, 0.05
 """A candidate contends with the chosen start if it scores less by this share at most, and takes the object elsewhere by
 more than this share of half its length."""
-EMPHASIS = 0.4
-"""Width (standard deviation) of the Gaussian about the fixed object's centre that weighs voxels in the linear stage, in
-units of half the object's length: an affine map that cannot follow everything follows the middle, not a neck that
-another image lacks. Volumes only: slices have no voxels to spare (``docs/accuracy.md``)."""
+EMPHASIS = 0.45
+"""Distance from the fixed object's centre at which a voxel counts a quarter in the linear stage, in units of half the
+object's length: an affine map that cannot follow everything follows the middle, not a neck that another image lacks.
+Volumes only: slices have no voxels to spare (``docs/accuracy.md``)."""
 
 LEAST_GAIN = 1e-5
 """Of similarity: less than this the linear stage gains by rounding alone (1e-6 was seen)."""

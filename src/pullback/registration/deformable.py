@@ -37,6 +37,8 @@ MARGIN_VOXELS = 8
 """Room for the deformation to fade out in, around the field of view, in voxels of the finest axis."""
 BACKGROUND_MARGIN_VOXELS = 4
 """The same around an object that is surrounded by background, where little is lost."""
+LEAST_GAIN = 1e-4
+"""Of the objective: no deformation at all stays unless another gains more than this, which is more than noise does."""
 LATTICE_VOXELS = 8
 """The lattice of the deformation starts and ends at multiples of this many voxels, counted from the world's origin: the
 coarsest level averages so many, so that its voxels too lie where they did in a file that was cropped or padded."""
@@ -183,16 +185,19 @@ def deform(
         there = stage.start(there, grid)
         if start is not None and level is fitting[0]:
             stage.fade_out(there)
-        if level is fitting[-1]:
-            rivals = (stage.start(None, grid),) if start is None else ()
-            there, values, reason = stage.run(there, parts, (0.0, 1.0), rivals)
-        else:
-            back = functional.invert(there)[0] if back is None else stage.start(back, grid)
-            there, values, reason = stage.run(there, parts, (0.0, 0.5))
-            back, _, _ = stage.mirrored().run(back, parts, (0.5, 1.0))
-            there, back = _agree(there, back)
-        grid = stage.grid
-        history.append(LevelHistory(level.factor, grid.shape, values, reason))
+        num_rounds = level.rounds_on(stage.grid.num_voxels)
+        for number in range(num_rounds):
+            begin, end = number / num_rounds, (number + 1) / num_rounds
+            if level is fitting[-1] and number == num_rounds - 1:
+                rivals = (stage.start(None, stage.grid),) if start is None else ()
+                there, values, reason = stage.run(there, parts, (begin, end), rivals)
+            else:
+                back = functional.invert(there)[0] if back is None else stage.start(back, grid)
+                there, values, reason = stage.run(there, parts, (begin, (begin + end) / 2))
+                back, _, _ = stage.mirrored().run(back, parts, ((begin + end) / 2, end))
+                there, back = _agree(there, back)
+            grid = stage.grid
+            history.append(LevelHistory(level.factor, grid.shape, values, reason))
     return Deformation(there.cpu(), grid, history)
 
 
@@ -332,13 +337,19 @@ class _Stage:
                 reason = f"gained less than {parts.stop.tolerance:g} in {parts.stop.window} steps"
                 break
         values.append(self._compare(displacement, parts.similarity, images)[0])
-        best = self._best_of([start, *rivals, displacement], parts, images)
+        best = self._best_of([start, displacement], rivals, parts, images)
         return (best, values, reason) if best is displacement else (best, values, "gained nothing and was taken back")
 
-    def _best_of(self, fields: Sequence[Tensor], parts: _Parts, images: tuple[Tensor, Tensor]) -> Tensor:
-        """The displacement with the largest objective, by the similarity's own judge; the first of equals."""
-        judge = parts.similarity.as_judge()
+    def _best_of(
+        self, found: Sequence[Tensor], rivals: Sequence[Tensor], parts: _Parts, images: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The displacement with the largest objective, by the similarity's own judge; the first of equals.
+
+        What was found has to beat the rivals by `LEAST_GAIN`.
+        """
+        judge, fields = parts.similarity.as_judge(), [*rivals, *found]
         objectives = [parts.objective(field, self._compare(field, judge, images)[0]) for field in fields]
+        objectives[: len(rivals)] = [objective + LEAST_GAIN for objective in objectives[: len(rivals)]]
         return fields[objectives.index(max(objectives))]
 
     def _empty(self, channels: int) -> Tensor:

@@ -246,7 +246,7 @@ def optimise(
     frame: Frame,
     *,
     max_steps: int = 50,
-    tolerance: float = 1e-6,
+    tolerance: float = 1e-7,
     on_step: Callable[[float], None] | None = None,
 ) -> tuple[np.ndarray, float, list[float]]:
     """Maximise the similarity from the frame's start.

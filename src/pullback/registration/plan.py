@@ -34,7 +34,7 @@ class LinearPlan:
 class DeformablePlan:
     """The deformable stage: its parts."""
 
-    levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15))
+    levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15, num_rounds=3))
     regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(), Elasticity()))
     optimiser: SteepestAscent = field(default_factory=SteepestAscent)
     stop: Plateau = field(default_factory=Plateau)

@@ -27,6 +27,8 @@ SMALLEST_MARGIN_VOXELS = 4
 """Room around the network's lattice in which its displacement fades to none."""
 ALWAYS_ALLOWED_MARGIN_VOXELS = 16
 """Of that room, however small the lattice."""
+REFINEMENTS = 3
+"""Rounds of refinement on small lattices (see :class:`pullback.registration.schedule.Level`)."""
 LINEAR_VOXELS = 1e-3
 """A displacement that has less than this beyond the network's matrix is that matrix."""
 
@@ -46,7 +48,8 @@ def predict(
         network: The network; its weights are not changed.
         card: Its papers: lattice, intensities, and how images are brought together before it.
         pair: Images on any grids.
-        refine: Steps of the classical engine, at full resolution, from the network's answer.
+        refine: Steps of the classical engine, at full resolution, from the network's answer; on lattices of fewer
+            than a million voxels so many in each of three rounds.
         device: ``cpu`` or ``cuda``.
         on_progress: As in :func:`pullback.registration.register`.
 
@@ -73,7 +76,7 @@ def plan_of(network: AbstractNetwork, card: Card, pair: Pair, *, refine: int = 0
     _check(card, pair)
     deformable = None
     if refine:
-        deformable = replace(base.deformable or DeformablePlan(), levels=(Level(1, refine),))
+        deformable = replace(base.deformable or DeformablePlan(), levels=(Level(1, refine, num_rounds=REFINEMENTS),))
     plan = replace(base, network=NetworkPart(network, card, base.device), deformable=deformable)
     if card.alignment in LINEAR:
         return replace(plan, linear=LinearPlan(card.alignment))

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from pullback.registration.volume import Volume
 
-SMALLEST_LEVEL_VOXELS = 14
-"""A level's longest axis has at least this many voxels."""
+SMALLEST_LEVEL_VOXELS = 22
+"""A level's longest axis has at least this many voxels: of fewer, windows of 5 see nothing local, and mislead."""
+CHEAP_VOXELS = 2**20
+"""Lattices of fewer voxels have time for more than one round."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,17 @@ class Level:
 
     Attributes:
         factor: Voxels of the finest axis averaged into one.
-        num_steps: Steps at most.
+        num_steps: Steps at most, of each round.
+        num_rounds: How often to go through it where the lattice is small. Rounds before the last are solved both ways.
     """
 
     factor: int
     num_steps: int
+    num_rounds: int = 1
+
+    def rounds_on(self, num_voxels: int) -> int:
+        """Rounds on a lattice of so many voxels."""
+        return self.num_rounds if num_voxels < CHEAP_VOXELS else 1
 
     def factors(self, volume: Volume) -> tuple[int, ...]:
         """Voxels to average along each axis: less along axes that are coarse already, never along a flat one."""

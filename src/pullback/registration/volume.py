@@ -55,15 +55,27 @@ class Volume:
         """A copy with blocks of voxels averaged; dense, so that they overlap, where it will be sampled between them."""
         if all(f == 1 for f in factors):
             return self
+        whole = self._with_room_for(factors)
         strides = functional.dense_strides(factors) if is_dense else None
-        foreground = functional.block_mean(self.foreground[None, None].to(torch.float32), factors, strides)[0, 0]
+        foreground = functional.block_mean(whole.foreground[None, None].to(torch.float32), factors, strides)[0, 0]
         return replace(
-            self,
-            tensor=functional.coarsen(self.tensor, factors, strides),
-            grid=self.grid.coarsen(factors, strides),
+            whole,
+            tensor=functional.coarsen(whole.tensor, factors, strides),
+            grid=whole.grid.coarsen(factors, strides),
             foreground=foreground >= 0.5,
-            weights=None if self.weights is None else functional.block_mean(self.weights, factors, strides),
+            weights=None if whole.weights is None else functional.block_mean(whole.weights, factors, strides),
         )
+
+    def _with_room_for(self, factors: Sequence[int]) -> "Volume":
+        """With a block more on each side where background surrounds an object that reaches the edge.
+
+        Averages repeat the edge, and an object that is cropped to its outline would go on beyond it.
+        """
+        room = [factor if 1 < factor < n else 0 for factor, n in zip(factors, self.grid.shape, strict=True)]
+        planes = (self.tensor.select(axis + 2, end) for axis in range(3) if room[axis] for end in (0, -1))
+        if not self.has_background or not any(bool(plane.any()) for plane in planes):
+            return self
+        return self.crop([-r for r in room], [n + r for n, r in zip(self.grid.shape, room, strict=True)])
 
     def thin(self, steps: Sequence[int]) -> "Volume":
         """A copy of the first and then every so many-th voxel along each axis."""
@@ -102,13 +114,13 @@ class Volume:
         seen = self.foreground[None, None].to(torch.float32)
         return replace(self, weights=seen if self.weights is None else self.weights * seen, has_background=False)
 
-    def emphasise(self, centre: np.ndarray, sigma_mm: float) -> "Volume":
-        """A copy whose weights fall off from a world point ``(3,)`` like a Gaussian."""
+    def emphasise(self, centre: np.ndarray, width_mm: float) -> "Volume":
+        """A copy whose weights fall off with the distance d from a world point ``(3,)``: 1 / (1 + (d / width)^2)^2."""
         matrix = self.grid.voxel_to_world.numpy()
-        offsets = (matrix[:3, 3] - np.asarray(centre))[:, None, None, None] / (2**0.5 * sigma_mm)
-        axes = [np.arange(size) * (matrix[:3, n, None] / (2**0.5 * sigma_mm)) for n, size in enumerate(self.grid.shape)]
+        offsets = (matrix[:3, 3] - np.asarray(centre))[:, None, None, None] / width_mm
+        axes = [np.arange(size) * (matrix[:3, n, None] / width_mm) for n, size in enumerate(self.grid.shape)]
         away = offsets + axes[0][:, :, None, None] + axes[1][:, None, :, None] + axes[2][:, None, None, :]
-        falling = torch.from_numpy(np.exp(-np.sum(away**2, axis=0)).astype(np.float32))[None, None]
+        falling = torch.from_numpy(((1 + np.sum(away**2, axis=0)) ** -2).astype(np.float32))[None, None]
         return replace(self, weights=falling if self.weights is None else self.weights * falling)
 
     def spacing_mm(self) -> np.ndarray:
