@@ -7,8 +7,9 @@ $u \leftarrow v + u \circ (id + v)$. Updates fade to zero at the edges of the la
 there and beyond.
 
 Each level but the finest is solved both ways, fixed to moving and moving to fixed, and goes on from the mean of the
-first answer and the inverse of the second: what only one of them saw, mostly noise, is halved. Why this and not a
-symmetric or a stationary-velocity model: ``docs/accuracy.md``.
+first answer and the inverse of the second: what only one of them saw, mostly noise, is halved. Where the lattice is
+small the finest level is gone through in rounds, and these are solved both ways too, but for the last. Why this and not
+a symmetric or a stationary-velocity model: ``docs/accuracy.md``.
 
 Reference:
     Vercauteren et al., Diffeomorphic demons, NeuroImage 45 (2009), doi:10.1016/j.neuroimage.2008.10.040;
