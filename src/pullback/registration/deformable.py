@@ -312,7 +312,7 @@ class _Stage:
         """Improve on a displacement; return the better one, the similarity at each step and why it stopped.
 
         A level that does not end better than it began returns the displacement that it was given, or one of the
-        `rivals` if that is better still. `share` is the part of the level that this run is, for `on_step`.
+        `rivals` if neither beats it by `LEAST_GAIN`. `share` is the part of the level that this run is, for `on_step`.
         """
         reason, num_steps = "made all its steps", self.level.num_steps
         displacement, spare, force, room = (self._empty(3) for _ in range(4))
