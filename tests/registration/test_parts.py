@@ -266,3 +266,26 @@ def test_a_deformation_that_ends_worse_than_none_is_taken_back(monkeypatch: pyte
     )
     assert float(found.displacement.abs().max()) == 0
     assert found.history[-1].reason == "gained nothing and was taken back"
+
+
+class Told:
+    """A similarity that says what it was told to, whatever it sees."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def as_judge(self) -> "Told":
+        return self
+
+    def value_and_gradient(self, *_images: torch.Tensor | None, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor([self.values.pop(0)], dtype=torch.float64), out
+
+
+@pytest.mark.parametrize(("gain", "best"), [(0.9e-4, 0), (1.1e-4, 2)], ids=["hardly better", "better"])
+def test_no_deformation_stays_unless_another_gains_more_than_noise_does(gain: float, best: int):
+    volume, here = prepare(phantoms.texture()), np.eye(4)
+    stage = _Stage.between(domain_of(volume, volume, here), volume, here, Level(1, 1), "cpu")
+    fields = [torch.zeros(1, 3, *stage.grid.shape) for _ in range(3)]
+    parts = deformable._Parts(Told(0.5, 0.4, 0.5 + gain), (), deformable.SteepestAscent(), Plateau(), None)
+    found = stage._best_of(fields[1:], fields[:1], parts, (stage._empty(1), stage._empty(1)))
+    assert found is fields[best]
