@@ -182,3 +182,33 @@ def test_labels_are_carried_away_with_their_image():
     assert torch.equal(state["fixed_labels"][:, 0].int(), labels)
     expected = carry_away([labels[:, None].float()], state["true_matrix"])[0]
     assert torch.equal(state["moving_labels"], expected)
+
+
+@pytest.mark.parametrize("losses", [["similarity"], ["dice", "similarity"]])
+def test_fields_of_view_move_as_the_images_do(losses: list[str]):
+    fixed, moving = images()
+    labels = torch.ones(2, *SHAPE, dtype=torch.int32)
+    recipe = small_cohort.recipe(
+        losses=[{"kind": kind} for kind in losses],
+        augmentation={"flips": [0], "own": {"rotation_degrees": 10.0, "translation_voxels": 1.0}, "noise": 0},
+    )
+    batch = Batch(fixed, moving, labels, labels, (("f", "m"),) * 2, views=(fixed, moving))
+    state = changed(recipe, batch, torch.tensor([1, 2]), seeded())
+    assert torch.equal(state["fixed_view"], state["fixed"])
+    assert torch.equal(state["moving_view"], state["moving"])
+    assert not torch.equal(state["moving"], moving)
+    assert ("fixed_labels" in state) == ("dice" in losses)
+    assert set(state) <= set(NAMES)
+
+
+def test_a_field_of_view_is_carried_away_with_its_image():
+    moving, fixed = images()
+    recipe = small_cohort.recipe(
+        losses=[{"kind": "true-matrix"}],
+        simulation={"makes": "moving"},
+        augmentation={"flips": [], "own": {}, "noise": 0},
+    )
+    batch = Batch(fixed, moving, None, None, (("f", "m"),) * 2, views=(fixed, moving))
+    state = changed(recipe, batch, torch.tensor([1]), seeded())
+    assert torch.equal(state["moving_view"], state["moving"])
+    assert torch.equal(state["fixed_view"], fixed)

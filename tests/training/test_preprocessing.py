@@ -200,6 +200,29 @@ def test_a_cohort_gives_what_was_prepared(cache):
     assert len(out) == 2
 
 
+def test_a_field_of_view_is_where_the_scan_was(tmp_path: Path):
+    cache = small_cohort.make_cache(tmp_path, small_cohort.recipe(preprocessing={"shape": [20, 16, 12]}))
+    cohort = Cohort(cache, ("training",), CPU, has_views=True)
+    expected = torch.zeros(20, 16, 12, dtype=torch.bool)
+    expected[2:-2] = True  # 16 voxels of the scan in a lattice of 20; cropped along the last axis
+    batch = cohort.batch(cohort.pairs(PairPlan("all"), "training")[:2])
+    for view in batch.views:
+        assert torch.equal(view[:, 0], expected.expand(2, -1, -1, -1).float())
+    assert Cohort(cache, ("training",), CPU).batch(batch.names).views is None
+
+
+def test_a_slice_has_the_field_of_view_of_its_plane(tmp_path: Path):
+    plan = small_cohort.recipe(
+        preprocessing={"shape": [20, 16, 20], "slices": {"axis": 2, "first": 1, "last": 3}}
+    ).preprocessing
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    cache = fill(tmp_path / "cache", manifest, by_fractions(manifest, (0.5, 0.3, 0.2)), plan)
+    cohort = Cohort(cache, ("training",), CPU, has_views=True)
+    for entry, view in zip(cohort.entries, cohort.views, strict=True):
+        assert view.shape == (1, 20, 16)
+        assert int(view.sum()) == (0 if entry.position < 2 else 16 * 16)
+
+
 def test_slices_pair_with_their_like(tmp_path: Path):
     scans = tuple(scan_of(tmp_path, Grid.from_spacing((8, 8, 8)), name) for name in "ab")
     plan = Preprocessing((8, 8, 8), slices=Slices(2, 2, 4))

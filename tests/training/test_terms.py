@@ -78,6 +78,42 @@ def test_similarities_at_a_perfect_match_and_far_off():
     assert SimilarityTerm(measure="lncc", noise=1e-8)(state).tolist() == pytest.approx([-1, -1], abs=1e-3)
 
 
+@pytest.mark.parametrize("measure", ["mse", "ncc", "lncc"])
+def test_what_no_scan_saw_does_not_count(measure: str):
+    image, other, view = noise(1, 1, *SHAPE), noise(1, 1, *SHAPE, seed=1), torch.zeros(1, 1, *SHAPE)
+    view[:, :, 1:-1, 1:, :-1] = 1
+    state = {
+        "fixed": image,
+        "warped": torch.where(view > 0, image, other),
+        "fixed_view": torch.ones_like(view),
+        "warped_view": view,
+    }
+    term, whole = (SimilarityTerm(measure=measure, in_view=on, noise=1e-8) for on in (True, False))
+    perfect = 0.0 if measure == "mse" else -1.0
+    assert float(term(state)) == pytest.approx(perfect, abs=1e-3)
+    assert float(whole(state)) > perfect + 0.1
+    nothing = term(state | {"fixed_view": 1 - view})  # no voxel that both saw
+    assert torch.isfinite(nothing).all()
+
+
+def test_the_moving_field_of_view_is_sampled_where_the_image_is():
+    view = torch.ones(1, 1, 8, 6, 6)
+    view[:, :, :3] = 0
+    displacement = torch.zeros(1, 3, 8, 6, 6)
+    displacement[:, 0] = 2.0
+    image = noise(1, 1, 8, 6, 6)
+    fixed = torch.cat([image[:, :, 2:], image[:, :, -1:], image[:, :, -1:]], dim=2)
+    state = TrainingState(
+        {"fixed": fixed, "moving": image, "fixed_view": torch.ones_like(view), "moving_view": view}
+        | {"displacement": displacement}
+    )
+    state["fixed"][:, :, 0] = 7.0  # would cost, but the moving scan did not see what comes there
+    term = SimilarityTerm(measure="mse", in_view=True)
+    assert float(term(state)) == pytest.approx(0, abs=1e-6)
+    state["fixed"][:, :, 1] = 7.0
+    assert float(term(state)) > 1
+
+
 @pytest.mark.parametrize("similarity", [MSE(), NCC(squared=True), LNCC(radius_voxels=1)])
 def test_similarities_are_differentiable_in_both_images(similarity):
     a, b = (noise(1, 1, 3, 4, 3, seed=s, dtype=torch.float64).requires_grad_() for s in (1, 2))

@@ -11,6 +11,7 @@ from pullback import functional
 from pullback.training.augmentation import carry_away
 from pullback.training.cache import Cache, Entry
 from pullback.training.pairs import NamePair, all_ordered, atlas_to_subject, leave_pairs_out, random_pairs, to_templates
+from pullback.training.preprocessing import lattice_of, source_grid_of
 from pullback.training.recipe import PairPlan, Recipe
 from pullback.training.state import TrainingState, one_hot
 
@@ -20,6 +21,8 @@ SHARE_OF_DEVICE = 0.4
 LEAVING_OUT = ("kept", "left-out")
 SHARED = "shared"
 """Said of scans that are held though they are of no part that is."""
+HALF = 0.5
+"""Of a voxel: that far a field of view reaches beyond the centres of its outer voxels."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Batch:
         fixed, moving: ``(B, C, *S)`` float32.
         fixed_labels, moving_labels: ``(B, *S)``, or None where a scan has none.
         names: Fixed and moving.
+        views: Of fixed and moving, ``(B, 1, *S)``: 1 within the scan's field of view, 0 where the lattice is filled.
     """
 
     fixed: Tensor
@@ -37,6 +41,7 @@ class Batch:
     fixed_labels: Tensor | None
     moving_labels: Tensor | None
     names: tuple[NamePair, ...]
+    views: tuple[Tensor, Tensor] | None = None
 
 
 class Cohort:
@@ -47,9 +52,18 @@ class Cohort:
         parts: Which parts of the split to hold.
         device: Where batches are needed.
         shared: Names of scans to hold too, whatever their part.
+        has_views: Whether batches bring the fields of view of their scans.
     """
 
-    def __init__(self, cache: Cache, parts: Sequence[str], device: torch.device, *, shared: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        parts: Sequence[str],
+        device: torch.device,
+        *,
+        shared: Sequence[str] = (),
+        has_views: bool = False,
+    ) -> None:
         scans = dict.fromkeys(shared, SHARED) | {name: part for part in parts for name in cache.split.part(part)}
         self.cache, self.device = cache, device
         self.entries = [entry for entry in cache.entries if entry.scan in scans]
@@ -65,6 +79,8 @@ class Cohort:
                     f"{list(loaded[0][0].shape)}; all scans of a training need the same."
                 )
         self.images = torch.stack([image for image, _ in loaded])
+        self.views = torch.stack([self._view(entry) for entry in self.entries])[:, None] if has_views else None
+        """Which voxels of each entry's lattice lie in its scan's field of view, ``(N, 1, *S)`` bool."""
         self.has_labels = torch.tensor([labels is not None for _, labels in loaded])
         empty = torch.zeros(self.images.shape[2:], dtype=torch.int32)
         labels = torch.stack([empty if one is None else one for _, one in loaded])
@@ -103,8 +119,22 @@ class Cohort:
         spacing = torch.linalg.vector_norm(matrix[:-1, :-1], dim=0)
         if len(spacing) == len(self.shape):
             return spacing
-        cut = self.cache.preprocessing["slices"]["axis"]
-        return spacing[[axis for axis in range(len(spacing)) if axis != cut]]
+        return spacing[[axis for axis in range(len(spacing)) if axis != self._cut]]
+
+    @property
+    def _cut(self) -> int:
+        """The axis across which slices were cut."""
+        return self.cache.preprocessing["slices"]["axis"]
+
+    def _view(self, entry: Entry) -> Tensor:
+        lattice, source = lattice_of(entry.record), source_grid_of(entry.record)
+        axes = [torch.arange(n, dtype=torch.float64) for n in lattice.shape]
+        if entry.position >= 0:
+            axes[self._cut] = torch.tensor([float(entry.position)], dtype=torch.float64)
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        where = source.to_voxel(lattice.to_world(points))
+        inside = (where > -HALF) & (where < torch.tensor(source.shape) - HALF)
+        return inside.all(dim=-1).reshape(self.shape)
 
     def pairs(self, plan: PairPlan, part: str) -> list[NamePair]:
         """The pairs of a part of the split; slices pair with slices at the same position only.
@@ -128,7 +158,10 @@ class Cohort:
         labels: list[Tensor | None] = [None, None]
         if all(bool(self.has_labels[index].all()) for index in sides):
             labels = [self._take(self.labels, index) for index in sides]
-        return Batch(images[0], images[1], labels[0], labels[1], tuple(pairs))
+        views = None
+        if self.views is not None:
+            views = tuple(self._take(self.views, index).to(torch.float32) for index in sides)
+        return Batch(*images, *labels, tuple(pairs), views)
 
     def _take(self, tensor: Tensor, index: Tensor) -> Tensor:
         return tensor[index.to(tensor.device, non_blocking=True)].to(self.device, non_blocking=True)
@@ -202,25 +235,38 @@ def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Gener
     """
     given: dict[str, Tensor] = {}
     fixed, moving = batch.fixed, batch.moving
-    labels = None
-    if recipe.supervision == "semi-supervised":
-        if batch.fixed_labels is None or batch.moving_labels is None:
-            raise ValueError(f"A term wants labels, but the pair {' and '.join(batch.names[0])} has none.")
-        labels = (one_hot(batch.fixed_labels, values), one_hot(batch.moving_labels, values))
+    num_labels = len(values) if recipe.supervision == "semi-supervised" else 0
+    layers = _layers(batch, values, num_labels)
     if recipe.simulation is not None:
         displacement, matrix = recipe.simulation(moving, generator)
         given |= {"true_displacement": displacement, "true_matrix": matrix}
         if recipe.simulation.makes == "moving":
             given["registered"] = moving
-            moving, *rest = carry_away([moving, *(labels or ())[1:]], matrix)
-            labels = None if labels is None else (labels[0], rest[0])
+            moving, *rest = carry_away([moving, *(layers or ())[1:]], matrix)
+            layers = None if layers is None else (layers[0], rest[0])
         else:
             fixed = functional.warp(moving, displacement)
-            labels = None if labels is None else (functional.warp(labels[1], displacement), labels[1])
-    (fixed, moving), labels = recipe.augmentation((fixed, moving), labels, generator)
+            layers = None if layers is None else (functional.warp(layers[1], displacement), layers[1])
+    (fixed, moving), layers = recipe.augmentation((fixed, moving), layers, generator)
     given |= {"fixed": fixed, "moving": moving}
     if recipe.augmentation.again.is_on:
         given |= recipe.augmentation.seen_again(moving, generator)
-    if labels is not None:
-        given |= {"fixed_labels": labels[0], "moving_labels": labels[1]}
+    if layers is not None and num_labels:
+        given |= {"fixed_labels": layers[0][:, :num_labels], "moving_labels": layers[1][:, :num_labels]}
+    if layers is not None and batch.views is not None:
+        given |= {"fixed_view": layers[0][:, num_labels:], "moving_view": layers[1][:, num_labels:]}
     return TrainingState(given)
+
+
+def _layers(batch: Batch, values: Tensor, num_labels: int) -> tuple[Tensor, Tensor] | None:
+    """What moves as the images do: one-hot labels if any are wanted, then the fields of view if there are any."""
+    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+    if num_labels:
+        if batch.fixed_labels is None or batch.moving_labels is None:
+            raise ValueError(f"A term wants labels, but the pair {' and '.join(batch.names[0])} has none.")
+        for side, labels in zip(sides, (batch.fixed_labels, batch.moving_labels), strict=True):
+            side.append(one_hot(labels, values))
+    if batch.views is not None:
+        for side, view in zip(sides, batch.views, strict=True):
+            side.append(view)
+    return (torch.cat(sides[0], dim=1), torch.cat(sides[1], dim=1)) if sides[0] else None

@@ -134,7 +134,7 @@ class _Job:
         self.recipe, self.folder, self.fabric = recipe, folder, fabric
         parts = ("training", "validation") if cache.split.validation else ("training",)
         shared = (*recipe.pairs.training.shared, *recipe.pairs.validation.shared)
-        self.cohort = Cohort(cache, parts, fabric.device, shared=shared)
+        self.cohort = Cohort(cache, parts, fabric.device, shared=shared, has_views=recipe.needs_views)
         self.order = PairOrder(self.cohort.pairs(recipe.pairs.training, "training"), recipe.seed)
         self.looked_at = self.cohort.pairs(recipe.pairs.validation, "validation") if len(parts) > 1 else []
         self.labels = recipe.labels or self.cohort.label_values()

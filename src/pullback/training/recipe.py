@@ -384,6 +384,11 @@ class Recipe:
             return "semi-supervised"
         return "supervised" if kinds & {"true-displacement", "true-matrix", "keypoints"} else "unsupervised"
 
+    @property
+    def needs_views(self) -> bool:
+        """Whether a term asks what the scans saw."""
+        return any(isinstance(term, SimilarityTerm) and term.in_view for term in self.losses)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON values, of which :func:`recipe_of` makes the same recipe again."""
         return plain(self)

@@ -11,6 +11,8 @@ NAMES = {
     "moving": "(B, C, *S): the moving images",
     "fixed_labels": "(B, L, *S): one-hot labels of the fixed images",
     "moving_labels": "(B, L, *S): one-hot labels of the moving images",
+    "fixed_view": "(B, 1, *S): 1 within the fixed scan's field of view, 0 where its lattice is filled",
+    "moving_view": "(B, 1, *S): 1 within the moving scan's field of view, 0 where its lattice is filled",
     "true_displacement": "(B, D, *S) in voxels: the known answer of a simulated pair",
     "true_matrix": "(B, D+1, D+1): the known voxel matrix of a simulated pair",
     "registered": "(B, C, *S): the moving images before a simulation carried them away: as the alignment left them",
@@ -23,6 +25,10 @@ NAMES = {
     "warped_fixed_labels": "fixed labels sampled linearly by the inverse displacement",
     "half_warped": "moving sampled by the half-way displacement",
     "half_warped_fixed": "fixed sampled by the inverse half-way displacement",
+    "warped_view": "moving_view sampled by the displacement",
+    "warped_fixed_view": "fixed_view sampled by the inverse displacement",
+    "half_warped_view": "moving_view sampled by the half-way displacement",
+    "half_warped_fixed_view": "fixed_view sampled by the inverse half-way displacement",
 }
 """Entries that training adds to those of :mod:`pullback.networks.contract`."""
 
@@ -33,6 +39,10 @@ DERIVED: dict[str, tuple[str, str]] = {
     "warped_fixed_labels": ("fixed_labels", "inverse_displacement"),
     "half_warped": ("moving", "half_displacement"),
     "half_warped_fixed": ("fixed", "inverse_half_displacement"),
+    "warped_view": ("moving_view", "displacement"),
+    "warped_fixed_view": ("fixed_view", "inverse_displacement"),
+    "half_warped_view": ("moving_view", "half_displacement"),
+    "half_warped_fixed_view": ("fixed_view", "inverse_half_displacement"),
 }
 """Made when first asked for: what is sampled, and by which displacement."""
 

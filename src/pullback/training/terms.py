@@ -21,6 +21,9 @@ from pullback.training.state import TrainingState
 SMALLEST_MASS = 1e-5
 """Added to both sides of Dice's fraction, so that a label that neither image holds counts as perfect."""
 
+IN_VIEW = 0.99
+"""Share of a voxel that must have been seen for :class:`SimilarityTerm`."""
+
 MAGNITUDE_FORMS = ("means", "moduli", "sum", "literal-sum")
 """How :class:`MagnitudeTerm` compares two fields."""
 
@@ -64,6 +67,9 @@ class SimilarityTerm(AbstractTerm):
         squared: Whether correlations are squared.
         is_differentiable: False computes the number without its derivative, so that it changes no weight, as source
             002 did, which warped outside of the graph. Only to show what such a term does.
+        in_view: Whether only those voxels count that both scans saw. What a lattice is filled with beyond a scan's
+            field of view ends in an edge, often the sharpest there is, and networks learn to bring the edges of the
+            views together. For scans that show a part of something, not for heads within air.
     """
 
     kind: ClassVar[str] = "similarity"
@@ -74,6 +80,7 @@ class SimilarityTerm(AbstractTerm):
     noise: float = 1e-4
     squared: bool = True
     is_differentiable: bool = True
+    in_view: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,8 +95,14 @@ class SimilarityTerm(AbstractTerm):
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        value = -between(self._similarity(), state[self.fixed], state[self.warped])
+        fixed, warped = state[self.fixed], state[self.warped]
+        value = -between(self._similarity(), fixed, warped, self._weights(state))
         return value if self.is_differentiable else value.detach()
+
+    def _weights(self, state: TrainingState) -> Tensor | None:
+        if not self.in_view:
+            return None
+        return ((state[f"{self.fixed}_view"] * state[f"{self.warped}_view"]).detach() > IN_VIEW).to(torch.float32)
 
     def _similarity(self) -> AbstractSimilarity:
         if self.measure == "lncc":
@@ -97,11 +110,11 @@ class SimilarityTerm(AbstractTerm):
         return MSE() if self.measure == "mse" else NCC(squared=self.squared)
 
 
-def between(similarity: AbstractSimilarity, a: Tensor, b: Tensor) -> Tensor:
+def between(similarity: AbstractSimilarity, a: Tensor, b: Tensor, weights: Tensor | None = None) -> Tensor:
     """A similarity that does not care which image comes first, differentiable in both."""
-    value = similarity(a, b)
+    value = similarity(a, b, weights)
     if a.requires_grad:  # a similarity is differentiable in its second image: the other order adds the derivative alone
-        other = similarity(b, a)
+        other = similarity(b, a, weights)
         value = value + (other - other.detach())
     return value
 
