@@ -1,12 +1,12 @@
-r"""Train the networks of a study one after another, for the same processor seconds each, and score them on test pairs.
+r"""Train the networks of a study one after another, all for the same processor seconds or steps; score on test pairs.
 
-A step's cost is measured first and the number of steps is what fits the seconds; the learning rate falls to nothing by
-the last of them. A training that was stopped goes on where it was, and one that is done is not repeated: the whole may
-be stopped at any time and called again. Rows go to `results/<study>.json`.
+For seconds a step's cost is measured first, and the number of steps is what fits them; the learning rate falls to
+nothing by the last. A training that was stopped goes on where it was, and one that is done is not repeated: the whole
+may be stopped at any time and called again. Rows go to `results/<study>.json`.
 
     python benchmarks/learning.py hippocampus --cache CACHE --out OUT --seconds 600 --seeds 0
     python benchmarks/learning.py hippocampus --cache CACHE --out OUT --seconds 600 --only fourier-net unet-control
-    python benchmarks/learning.py slices-labelled --cache CACHE --out OUT --seconds 60 --supervision unsupervised
+    python benchmarks/learning.py slices-labelled --cache CACHE --out OUT --steps 2000 --supervision unsupervised
 """
 
 import argparse
@@ -180,7 +180,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, required=True, help="what `pullback train --prepare-only` filled")
     parser.add_argument("--out", type=Path, required=True, help="folder for all trainings")
     parser.add_argument("--results", type=Path, help="json file of the study (default: results/<study>.json)")
-    parser.add_argument("--seconds", type=float, required=True, help="of the processor, for the steps of each training")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--seconds", type=float, help="of the processor, for the steps of each training")
+    budget.add_argument("--steps", type=int, help="of each training")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--supervision", nargs="*", choices=SUPERVISIONS, default=["unsupervised"])
     parser.add_argument("--only", nargs="*", help="names of networks (default: all of the study)")
@@ -207,11 +209,13 @@ def _run(study: Study, name: str, supervision: str, seed: int, options: argparse
     else:
         changes = _changes(study, name, supervision, read_recipe(recipe))
         has_levels = study.entries[name].has_levels
-        cost = mean_cost(recipe, changes, over, options.cache, has_levels=has_levels)
-        num_steps = max(SMALLEST_RUN, round(options.seconds / cost))
+        num_steps, told = options.steps, {}
+        if num_steps is None:
+            cost = mean_cost(recipe, changes, over, options.cache, has_levels=has_levels)
+            num_steps, told = max(SMALLEST_RUN, round(options.seconds / cost)), {"seconds_per_step": round(cost, 4)}
         changes += [_stages_of(num_steps)] if has_levels else []
         changes.append(f"optimisation.num_steps={num_steps}")
-        plan.write_text(json.dumps({"changes": changes, "seconds_per_step": round(cost, 4)}))
+        plan.write_text(json.dumps({"changes": changes} | told))
     words = ["train", "--recipe", recipe, "--with", over, *(word for one in changes for word in ("--set", one))]
     words += ["--seed", seed, "--cache", options.cache, "--out", folder]
     words += ["--device", "cpu", *(["--resume"] if (folder / STATE).exists() else [])]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -11,10 +12,12 @@ from examples import oblique_axes
 from phantoms import head, points_in, slice_of_head
 from pullback.data import Image, Pair
 from pullback.registration import Plan, alignment, deformable, register
+from pullback.registration.choice import Choice
 from pullback.registration.schedule import Level, Plateau
 from pullback.registration.volume import Volume, prepare
+from pullback.registration.work import Work
 from pullback.regularity import AbstractRegularity, Diffusion
-from pullback.similarity import LNCC
+from pullback.similarity import LNCC, MIND
 from pullback.space import Grid
 from pullback.transforms import DisplacementField, warp
 
@@ -39,6 +42,24 @@ def test_weights_fall_off_with_the_distance_in_the_world() -> None:
     found = volume.emphasise(centre, 4.0)
     torch.testing.assert_close(found.weights[0, 0].double(), expected, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(found.emphasise(centre, 4.0).weights[0, 0].double(), expected**2, rtol=1e-5, atol=1e-7)
+    gaussian = volume.emphasise(centre, 4.0, has_tail=False).weights[0, 0].double()
+    torch.testing.assert_close(gaussian, torch.exp(-((away / 4.0) ** 2) / 2), rtol=1e-5, atol=1e-7)
+
+
+def test_a_map_that_is_held_is_led_without_a_tail() -> None:
+    emphasise = Volume.emphasise
+    for restraint in (0.0, 0.2):
+        tails: set[bool] = set()
+
+        def noted(self: Volume, *args: Any, has_tail: bool = True, tails: set[bool] = tails) -> Volume:
+            tails.add(has_tail)
+            return emphasise(self, *args, has_tail=has_tail)
+
+        volume = prepare(head())
+        work = Work(Plan(deformable=None), volume, volume, lambda *_: None)
+        with mock.patch.object(Volume, "emphasise", noted):
+            alignment._run_linear_from(work, Choice("mind", MIND(), MIND(), "said", restraint), np.eye(4))
+        assert tails == {not restraint}
 
 
 def test_a_neck_that_leans_leaves_the_head_where_it_is() -> None:

@@ -114,13 +114,18 @@ class Volume:
         seen = self.foreground[None, None].to(torch.float32)
         return replace(self, weights=seen if self.weights is None else self.weights * seen, has_background=False)
 
-    def emphasise(self, centre: np.ndarray, width_mm: float) -> "Volume":
-        """A copy whose weights fall off with the distance d from a world point ``(3,)``: 1 / (1 + (d / width)^2)^2."""
+    def emphasise(self, centre: np.ndarray, width_mm: float, *, has_tail: bool = True) -> "Volume":
+        """A copy whose weights fall off with the distance d from a world point ``(3,)``.
+
+        As 1 / (1 + (d / width)^2)^2, or without a tail as a Gaussian of that standard deviation.
+        """
         matrix = self.grid.voxel_to_world.numpy()
         offsets = (matrix[:3, 3] - np.asarray(centre))[:, None, None, None] / width_mm
         axes = [np.arange(size) * (matrix[:3, n, None] / width_mm) for n, size in enumerate(self.grid.shape)]
         away = offsets + axes[0][:, :, None, None] + axes[1][:, None, :, None] + axes[2][:, None, None, :]
-        falling = torch.from_numpy(((1 + np.sum(away**2, axis=0)) ** -2).astype(np.float32))[None, None]
+        squares = np.sum(away**2, axis=0)
+        curve = (1 + squares) ** -2 if has_tail else np.exp(-squares / 2)
+        falling = torch.from_numpy(curve.astype(np.float32))[None, None]
         return replace(self, weights=falling if self.weights is None else self.weights * falling)
 
     def spacing_mm(self) -> np.ndarray:
