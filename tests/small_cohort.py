@@ -64,7 +64,17 @@ def write_scans(folder: Path) -> Manifest:
         grid = Grid.from_spacing(image.shape, 2.0, origin=(number, 0, 0))
         write_image(folder / "images" / f"s{number}.nii", Image(torch.from_numpy(image[None]), grid))
         write_image(folder / "labels" / f"s{number}.nii", LabelMap(torch.from_numpy(labels[None]), grid))
+    return read_scans(folder)
+
+
+def read_scans(folder: Path) -> Manifest:
+    """What `write_scans` wrote."""
     return read_globs(folder, "images/*.nii", "labels/*.nii")
+
+
+def manifest_in(folder: Path) -> Manifest:
+    """The scans beside a cache that `make_cache` made."""
+    return read_scans(folder / "data")
 
 
 def make_cache(folder: Path, plan: Recipe | None = None) -> Cache:

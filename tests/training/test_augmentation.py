@@ -48,13 +48,13 @@ def test_the_same_seed_gives_the_same_and_another_does_not():
 
 def test_nothing_is_changed_when_everything_is_off():
     given = images()
-    changed, _ = Augmentation()(given, None, seeded())
+    changed, *_ = Augmentation()(given, None, seeded())
     assert all(torch.equal(a, b) for a, b in zip(given, changed, strict=True))
 
 
 def test_what_is_shared_moves_both_images_alike():
     given = images()[0], images()[0]
-    changed, _ = Augmentation(shared=EVERYTHING.shared)(given, None, seeded())
+    changed, *_ = Augmentation(shared=EVERYTHING.shared)(given, None, seeded())
     assert torch.equal(*changed)
     assert not torch.equal(changed[0], given[0])
 
@@ -62,7 +62,7 @@ def test_what_is_shared_moves_both_images_alike():
 def test_labels_move_as_images_do():
     given = images()
     still = Augmentation(flips=EVERYTHING.flips, shared=EVERYTHING.shared, own=EVERYTHING.own, deformation_voxels=1.5)
-    changed, labels = still(given, given, seeded())
+    changed, labels, _ = still(given, given, seeded())
     for image, label, before in zip(changed, labels, given, strict=True):
         assert torch.equal(image, label)
         assert not torch.equal(image, before)
@@ -70,7 +70,7 @@ def test_labels_move_as_images_do():
 
 def test_flips_are_shared_by_a_pair_and_differ_between_pairs():
     image = noise(16, 1, 4, 4, 4)
-    (fixed, moving), _ = Augmentation(flips=(1,))((image, image), None, seeded())
+    (fixed, moving), *_ = Augmentation(flips=(1,))((image, image), None, seeded())
     assert torch.equal(fixed, moving)
     same = [torch.equal(a, b) for a, b in zip(fixed, image, strict=True)]
     assert any(same)
@@ -182,6 +182,25 @@ def test_labels_are_carried_away_with_their_image():
     assert torch.equal(state["fixed_labels"][:, 0].int(), labels)
     expected = carry_away([labels[:, None].float()], state["true_matrix"])[0]
     assert torch.equal(state["moving_labels"], expected)
+
+
+@pytest.mark.parametrize(
+    "parts", [{"shared": EVERYTHING.shared}, {"own": EVERYTHING.own}, {"flips": (0, 2)}, {**vars(EVERYTHING)}]
+)
+def test_what_is_known_stays_true(parts: dict):
+    """The moved moving image, sampled by the changed displacement, is the registered image moved as the fixed one."""
+    shape = (36, 40, 32)
+    window = torch.einsum("i,j,k->ijk", *(torch.hann_window(n + 1, periodic=False)[:n] for n in shape))
+    moving = (field(2, 1, shape, 10.0, seeded(5)) + 2) * window  # nothing at the edges
+    known = 3 * field(2, 3, shape, 12.0, seeded(6))
+    registered = functional.warp(moving, known)
+    still = {**parts, "deformation_voxels": 0.0, "gamma": 0.0, "bias": 0.0, "noise": 0.0}
+    (fixed, moved), _, changed_map = Augmentation(**still)((registered, moving), None, seeded(1), known)
+    assert not torch.equal(fixed, registered)
+    error = functional.warp(moved, changed_map) - fixed
+    unchanged = functional.warp(moved, known) - fixed
+    assert float(error.std()) < 0.2 * float(unchanged.std())
+    assert float(error.abs().mean()) < 0.01
 
 
 @pytest.mark.parametrize("losses", [["similarity"], ["dice", "similarity"]])

@@ -96,6 +96,15 @@ def test_what_no_scan_saw_does_not_count(measure: str):
     assert torch.isfinite(nothing).all()
 
 
+def test_a_known_displacement_counts_where_the_fixed_scan_saw():
+    found, view = torch.zeros(2, 3, *SHAPE), torch.ones(2, 1, *SHAPE)
+    found[:, 1, 0] = 2.0
+    view[1, :, 0] = 0
+    state = {"displacement": found, "true_displacement": torch.zeros_like(found), "fixed_view": view}
+    assert DisplacementTerm(in_view=True)(state).tolist() == pytest.approx([4 / SHAPE[0], 0])
+    assert DisplacementTerm()(state).tolist() == pytest.approx([4 / SHAPE[0]] * 2)
+
+
 def test_the_moving_field_of_view_is_sampled_where_the_image_is():
     view = torch.ones(1, 1, 8, 6, 6)
     view[:, :, :3] = 0

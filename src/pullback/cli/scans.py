@@ -1,11 +1,13 @@
 """Prepared scans for commands that work on many of them; needs no library that reads images once a cache is filled."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pullback.training.cache import Cache, fill, open_cache
 from pullback.training.recipe import Recipe
 from pullback.training.sources import manifest_of, split_of
+from pullback.training.teacher import teach
 
 
 def prepared_scans(recipe: Recipe | None, data: Path | None, folder: Path, *, quiet: bool) -> Cache:
@@ -25,10 +27,14 @@ def prepared_scans(recipe: Recipe | None, data: Path | None, folder: Path, *, qu
         return open_cache(folder)
     manifest = manifest_of(recipe.source, data)
 
-    def on_scan(number: int, total: int, name: str) -> None:
-        if not quiet and number % 20 == 0:
-            print(f"preparing {number} of {total}: {name}", file=sys.stderr, flush=True)
+    def says(doing: str) -> Callable[[int, int, str], None]:
+        def tell(number: int, total: int, name: str) -> None:
+            if not quiet and number % 20 == 0:
+                print(f"{doing} {number} of {total}: {name}", file=sys.stderr, flush=True)
+
+        return tell
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     split, scans_from = split_of(recipe.split, manifest, data), {"source": recipe.source, "split": recipe.split}
-    return fill(folder, manifest, split, recipe.preprocessing, on_scan, scans_from=scans_from)
+    filled = fill(folder, manifest, split, recipe.preprocessing, says("preparing"), scans_from=scans_from)
+    return filled if recipe.teacher is None else teach(filled, manifest, recipe, says("registering"))

@@ -102,25 +102,32 @@ class Augmentation:
         images: tuple[Tensor, Tensor],
         labels: tuple[Tensor, Tensor] | None,
         generator: torch.Generator,
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+        known: Tensor | None = None,
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None, Tensor | None]:
         """Change a batch of pairs.
 
         Args:
             images: Fixed and moving, ``(B, C, *S)``.
             labels: Their labels, one-hot ``(B, L, *S)``, or None.
             generator: On the images' device; the same seed gives the same pairs.
+            known: Displacement ``(B, D, *S)`` in voxels that leads from fixed to moving, if one is known. It follows
+                affine maps and flips, not a smooth deformation, which a recipe with a teacher may not have.
 
         Returns:
             The same, changed; labels are sampled linearly.
         """
-        fields = self._fields(images[0], generator) if self.moves else (None, None)
+        fields: tuple[Tensor | None, ...] = (None, None)
+        if self.moves:
+            matrices, fields = zip(*self._maps(images[0], generator), strict=True)
+            known = None if known is None else _carried(known, *matrices, fields[0])
         changed = tuple(self._intensities(_move(i, f), generator) for i, f in zip(images, fields, strict=True))
         moved = None if labels is None else tuple(_move(one, f) for one, f in zip(labels, fields, strict=True))
         flips = [torch.rand(len(images[0]), generator=generator, device=generator.device) < 0.5 for _ in self.flips]
         for axis, chosen in zip(self.flips, flips, strict=True):
             changed = tuple(_flip(one, 2 + axis, chosen) for one in changed)
             moved = None if moved is None else tuple(_flip(one, 2 + axis, chosen) for one in moved)
-        return changed, moved
+            known = None if known is None else _flip_vectors(known, axis, chosen)
+        return changed, moved, known
 
     def seen_again(self, moving: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The second copy of a moving image ``(B, C, *S)``, and the voxel matrices from it to the first."""
@@ -129,14 +136,13 @@ class Augmentation:
         second = functional.warp(moving, affine.displacement_of(matrix, shape))
         return {"moving_again": second, "again_matrix": matrix}
 
-    def _fields(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One displacement for each side, in voxels."""
+    def _maps(self, image: Tensor, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        """For each side the linear part ``(B, D, D + 1)``, about the middle of the lattice, and the displacement."""
         batch, num_dims, shape = len(image), image.ndim - 2, tuple(image.shape[2:])
         shared = self.shared.draw(batch, num_dims, generator)
         if not self.own.is_on and not self.deformation_voxels:
-            both = affine_displacement(shared, shape)
-            return both, both
-        fields = []
+            return 2 * [(shared, affine_displacement(shared, shape))]
+        maps = []
         for _ in range(2):
             own = self.own.draw(batch, num_dims, generator)
             matrix = _together(shared, own)
@@ -146,8 +152,8 @@ class Augmentation:
                 displacement = displacement + smooth_noise(
                     batch, num_dims, shape, self.deformation_width_voxels, generator
                 ) * strength.reshape(-1, *[1] * (num_dims + 1))
-            fields.append(displacement)
-        return fields[0], fields[1]
+            maps.append((matrix, displacement))
+        return maps
 
     def _intensities(self, image: Tensor, generator: torch.Generator) -> Tensor:
         each = (len(image), *[1] * (image.ndim - 1))
@@ -243,6 +249,31 @@ def _move(image: Tensor, displacement: Tensor | None) -> Tensor:
 
 def _flip(tensor: Tensor, axis: int, chosen: Tensor) -> Tensor:
     return torch.where(chosen.reshape(-1, *[1] * (tensor.ndim - 1)), tensor.flip(axis), tensor)
+
+
+def _carried(known: Tensor, fixed: Tensor, moving: Tensor, displacement: Tensor) -> Tensor:
+    r"""What a known displacement becomes where both images were moved: $P_m^{-1}(P_f x + u(P_f x)) - x$.
+
+    Args:
+        known: $u$, ``(B, D, *S)`` in voxels.
+        fixed, moving: $P_f$ and $P_m$, ``(B, D, D + 1)`` about the middle of the lattice.
+        displacement: $P_f x - x$, ``(B, D, *S)``.
+    """
+    shape = tuple(known.shape[2:])
+    back = torch.linalg.inv(moving[:, :, :-1])
+    gap = fixed[:, :, -1] - moving[:, :, -1]
+    both = torch.cat([back @ fixed[:, :, :-1], torch.einsum("brc,bc->br", back, gap)[:, :, None]], dim=2)
+    return affine_displacement(both, shape) + torch.einsum(
+        "brc,bc...->br...", back, functional.warp(known, displacement)
+    )
+
+
+def _flip_vectors(vectors: Tensor, axis: int, chosen: Tensor) -> Tensor:
+    """Displacements ``(B, D, *S)`` of mirrored images."""
+    signs = torch.ones(vectors.shape[1], device=vectors.device)
+    signs[axis] = -1
+    mirrored = vectors.flip(2 + axis) * signs.reshape(-1, *[1] * (vectors.ndim - 2))
+    return torch.where(chosen.reshape(-1, *[1] * (vectors.ndim - 1)), mirrored, vectors)
 
 
 def _together(outer: Tensor, inner: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import json
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,16 @@ from torch import Tensor
 from pullback.training.manifest import Manifest, Scan, content_of
 from pullback.training.parsing import plain
 from pullback.training.preprocessing import Prepared, Preparer
-from pullback.training.recipe import Preprocessing, Recipe
+from pullback.training.recipe import Preprocessing, Recipe, Teacher
 from pullback.training.splits import Split
 
 LIST = "cache.json"
 FORMAT = 1
 """Raised when the step of preprocessing changes what it makes."""
+MAPS_FORMAT = 1
+"""The same for what a teacher finds."""
+THERE, BACK = "there", "back"
+"""Displacements from the fixed lattice to the moving one, and the inverse."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Cache:
         pairs: Pairs of scans that the source gave, by part.
         fingerprint: Of all files that went in.
         scans_from: The recipe's `source` and `split` that chose the scans; empty where that is not known.
+        teacher: The plan of what registered the pairs of `maps`; empty without.
+        maps: Of a fixed and a moving entry: the file of their displacements, and which of its arrays it is.
     """
 
     folder: Path
@@ -71,16 +77,29 @@ class Cache:
     pairs: Mapping[str, tuple[tuple[str, str], ...]]
     fingerprint: str
     scans_from: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    maps: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+
+    def displacement(self, pair: tuple[str, str]) -> Tensor:
+        """What the teacher found for a fixed and a moving entry, ``(D, *S)`` float32 in voxels."""
+        file, way = self.maps[pair]
+        with self._opened(file, " and ".join(pair)) as arrays:
+            return torch.from_numpy(arrays[way].astype(np.float32))
 
     def load(self, entry: Entry) -> tuple[Tensor, Tensor | None]:
         """Image ``(C, *S)`` as stored, and labels ``(*S)``."""
+        with self._opened(entry.file, entry.scan) as arrays:
+            labels = torch.from_numpy(arrays["labels"].astype(np.int32)) if "labels" in arrays else None
+            return torch.from_numpy(arrays["image"]), labels
+
+    @contextmanager
+    def _opened(self, file: str, of: str) -> Iterator[Any]:
         try:
-            with (self.folder / entry.file).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                labels = torch.from_numpy(arrays["labels"].astype(np.int32)) if "labels" in arrays else None
-                return torch.from_numpy(arrays["image"]), labels
+            with (self.folder / file).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                yield arrays
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
-                f"'{self.folder / entry.file}' is missing or damaged ({error}); remove it, and prepare '{entry.scan}' "
+                f"'{self.folder / file}' is missing or damaged ({error}); remove it, and prepare '{of}' "
                 "again with `--prepare-only`."
             ) from error
 
@@ -159,9 +178,27 @@ def open_cache(folder: Path) -> Cache:
         pairs = {part: tuple((a, b) for a, b in found) for part, found in described["pairs"].items()}
         split = Split(**{part: tuple(names) for part, names in described["split"].items()})
         rest = described["preprocessing"], split, pairs, described["fingerprint"], described.get("scans_from", {})
+        both = {pair: (file, way) for a, b, file in described.get("maps", ()) for pair, way in _ways(a, b)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"'{path}' is damaged ({error!r}); remove it, and prepare the scans again.") from error
-    return Cache(folder, entries, *rest)
+    return Cache(folder, entries, *rest, teacher=described.get("teacher", {}), maps=both)
+
+
+def _ways(fixed: str, moving: str) -> tuple[tuple[tuple[str, str], str], ...]:
+    return ((fixed, moving), THERE), ((moving, fixed), BACK)
+
+
+def with_maps(cache: Cache, teacher: Teacher, maps: Iterable[tuple[str, str, str]]) -> Cache:
+    """The cache after it was told of the maps that a teacher found: fixed and moving entry, and their file."""
+    described = _described(cache.folder / LIST) | {"teacher": plain(teacher), "maps": plain(list(maps))}
+    with whole(cache.folder / LIST) as path:
+        path.write_text(json.dumps(described), encoding="utf-8")
+    return open_cache(cache.folder)
+
+
+def key_of_maps(fixed: Entry, moving: Entry, weights: str, refine: int) -> str:
+    """Name of the file of a pair's maps: it depends on both prepared scans, and on the teacher's weights and steps."""
+    return f"maps-{_hash(str(MAPS_FORMAT), fixed.file, moving.file, weights, str(refine))[:24]}"
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -195,6 +232,17 @@ def check_fits(cache: Cache, plan: Preprocessing) -> None:
         raise ValueError(
             f"'{cache.folder}' was prepared with {key} {cache.preprocessing.get(key)}, but the recipe says "
             f"{wanted[key]}; prepare it again with `--prepare-only`."
+        )
+
+
+def check_taught(cache: Cache, recipe: Recipe) -> None:
+    """Raise ValueError if the recipe has a teacher and the cache not the maps that it found."""
+    wanted = {} if recipe.teacher is None else json.loads(json.dumps(plain(recipe.teacher)))
+    if wanted and wanted != cache.teacher:
+        there = f"those of the teacher {dict(cache.teacher)}" if cache.teacher else "no maps of a teacher"
+        raise ValueError(
+            f"'{cache.folder}' holds {there}, but the recipe's teacher is {wanted}; give --data too: what is prepared "
+            "already is kept."
         )
 
 

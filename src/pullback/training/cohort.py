@@ -34,6 +34,7 @@ class Batch:
         fixed_labels, moving_labels: ``(B, *S)``, or None where a scan has none.
         names: Fixed and moving.
         views: Of fixed and moving, ``(B, 1, *S)``: 1 within the scan's field of view, 0 where the lattice is filled.
+        displacement: What the teacher found, ``(B, D, *S)`` in voxels.
     """
 
     fixed: Tensor
@@ -42,6 +43,7 @@ class Batch:
     moving_labels: Tensor | None
     names: tuple[NamePair, ...]
     views: tuple[Tensor, Tensor] | None = None
+    displacement: Tensor | None = None
 
 
 class Cohort:
@@ -53,6 +55,7 @@ class Cohort:
         device: Where batches are needed.
         shared: Names of scans to hold too, whatever their part.
         has_views: Whether batches bring the fields of view of their scans.
+        is_taught: Whether the training pairs are those that a teacher registered, both ways, and bring what it found.
     """
 
     def __init__(
@@ -63,9 +66,10 @@ class Cohort:
         *,
         shared: Sequence[str] = (),
         has_views: bool = False,
+        is_taught: bool = False,
     ) -> None:
         scans = dict.fromkeys(shared, SHARED) | {name: part for part in parts for name in cache.split.part(part)}
-        self.cache, self.device = cache, device
+        self.cache, self.device, self.is_taught = cache, device, is_taught
         self.entries = [entry for entry in cache.entries if entry.scan in scans]
         if not self.entries:
             raise ValueError(f"'{cache.folder}' holds no scan for {' or '.join(parts)}.")
@@ -149,7 +153,7 @@ class Cohort:
             found += _pairs_of(plan, [entry for entry in here if entry.position == position], self.cache.pairs, part)
         if not found:
             raise ValueError(f"There is no pair for {part}: it holds {len(here)} scans.")
-        return found
+        return both_ways(found) if self.is_taught and part == "training" else found
 
     def batch(self, pairs: Sequence[NamePair]) -> Batch:
         """These pairs on the device."""
@@ -161,7 +165,10 @@ class Cohort:
         views = None
         if self.views is not None:
             views = tuple(self._take(self.views, index).to(torch.float32) for index in sides)
-        return Batch(*images, *labels, tuple(pairs), views)
+        known = None
+        if self.is_taught and all(pair in self.cache.maps for pair in pairs):
+            known = torch.stack([self.cache.displacement(pair) for pair in pairs]).to(self.device, non_blocking=True)
+        return Batch(*images, *labels, tuple(pairs), views, known)
 
     def _take(self, tensor: Tensor, index: Tensor) -> Tensor:
         return tensor[index.to(tensor.device, non_blocking=True)].to(self.device, non_blocking=True)
@@ -192,6 +199,11 @@ def _pairs_of(plan: PairPlan, entries: Sequence[Entry], given: dict, part: str) 
         raise ValueError(f"`given` names '{unknown[0]}', which is none of the scans for {part}.")
     wanted = plan.given or given.get(part, ())
     return [(by_scan[a], by_scan[b]) for a, b in wanted if a in by_scan and b in by_scan]
+
+
+def both_ways(pairs: Sequence[NamePair]) -> list[NamePair]:
+    """The pairs, then their ways back, each once."""
+    return list(dict.fromkeys([*pairs, *((moving, fixed) for fixed, moving in pairs)]))
 
 
 def seed_of(*numbers: int) -> int:
@@ -234,7 +246,7 @@ def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Gener
         generator: Seeded for this step.
     """
     given: dict[str, Tensor] = {}
-    fixed, moving = batch.fixed, batch.moving
+    fixed, moving, known = batch.fixed, batch.moving, batch.displacement
     num_labels = len(values) if recipe.supervision == "semi-supervised" else 0
     layers = _layers(batch, values, num_labels)
     if recipe.simulation is not None:
@@ -247,8 +259,10 @@ def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Gener
         else:
             fixed = functional.warp(moving, displacement)
             layers = None if layers is None else (functional.warp(layers[1], displacement), layers[1])
-    (fixed, moving), layers = recipe.augmentation((fixed, moving), layers, generator)
+    (fixed, moving), layers, known = recipe.augmentation((fixed, moving), layers, generator, known)
     given |= {"fixed": fixed, "moving": moving}
+    if known is not None:
+        given["true_displacement"] = known
     if recipe.augmentation.again.is_on:
         given |= recipe.augmentation.seen_again(moving, generator)
     if layers is not None and num_labels:

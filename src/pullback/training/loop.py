@@ -22,7 +22,7 @@ from pullback.checks import check_at_least, check_device
 from pullback.networks import AbstractNetwork, build
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.placement import reordered
-from pullback.training.cache import Cache, check_fits, check_scans
+from pullback.training.cache import Cache, check_fits, check_scans, check_taught
 from pullback.training.checkpoint import BEST, LAST, STATE, Progress, load_state, save_state
 from pullback.training.cohort import Cohort, PairOrder, changed, seed_of
 from pullback.training.log import Log
@@ -91,6 +91,7 @@ def train(
     """
     check_fits(cache, recipe.preprocessing)
     check_scans(cache, recipe)
+    check_taught(cache, recipe)
     if (folder / STATE).exists() and not resume:
         raise FileExistsError(f"'{folder}' holds a training already; go on with --resume, or choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,8 @@ class _Job:
         self.recipe, self.folder, self.fabric = recipe, folder, fabric
         parts = ("training", "validation") if cache.split.validation else ("training",)
         shared = (*recipe.pairs.training.shared, *recipe.pairs.validation.shared)
-        self.cohort = Cohort(cache, parts, fabric.device, shared=shared, has_views=recipe.needs_views)
+        brings = {"has_views": recipe.needs_views, "is_taught": recipe.teacher is not None}
+        self.cohort = Cohort(cache, parts, fabric.device, shared=shared, **brings)
         self.order = PairOrder(self.cohort.pairs(recipe.pairs.training, "training"), recipe.seed)
         self.looked_at = self.cohort.pairs(recipe.pairs.validation, "validation") if len(parts) > 1 else []
         self.labels = recipe.labels or self.cohort.label_values()
@@ -145,6 +147,7 @@ class _Job:
             suit_half_precision(self.plain, self.cohort.shape)
         check_stages(self.plain, recipe, (self.cohort.num_channels, *self.cohort.shape))
         self._check_labels()
+        self._check_maps()
         self.card = card_of(recipe, cache, self.plain, self.cohort)
         wrapped = torch.compile(self.plain) if recipe.optimisation.compile else self.plain
         self.network, self.optimiser = fabric.setup(wrapped, make_optimiser(recipe, self.plain, fabric.device))
@@ -165,6 +168,16 @@ class _Job:
                 raise ValueError(f"A term wants labels, but '{without[0]}' has none; leave it out, or the term.")
         if recipe.validation.metric == "dice" and self.looked_at and not cohort.label_values():
             raise ValueError("`validation.metric` is 'dice', but no scan has a label; take 'similarity'.")
+
+    def _check_maps(self) -> None:
+        """Raise ValueError if a teacher is wanted that has not seen every training pair."""
+        maps = self.cohort.cache.maps
+        unseen = [] if self.recipe.teacher is None else [pair for pair in self.order.pairs if pair not in maps]
+        if unseen:
+            raise ValueError(
+                f"There is no map of the teacher for {' and '.join(unseen[0])} and {len(unseen) - 1} other pairs; give "
+                "--data too: what is prepared already is kept."
+            )
 
     def make_step(self, step: int) -> dict[str, float]:
         """One step of the optimiser; returns its figures."""

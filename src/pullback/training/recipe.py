@@ -195,6 +195,24 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """How the training pairs are registered, each both ways at once, when the scans are prepared; their maps teach.
+
+    Attributes:
+        weights: File of a network that registers, or nothing for the classical engine alone.
+        refine: Steps of the classical engine from the network's answer, as ``--refine`` of ``pullback register``.
+    """
+
+    weights: str = ""
+    refine: int = 0
+
+    def __post_init__(self) -> None:
+        check_each_at_least(0, self, "refine")
+        if self.refine and not self.weights:
+            raise ValueError(f"`refine` is {self.refine}, but there is no network to refine; give `weights` too.")
+
+
+@dataclass(frozen=True)
 class NetworkPlan:
     """Which network.
 
@@ -326,6 +344,7 @@ class Recipe:
         labels: Which labels count; all that training scans hold if empty.
         preprocessing, augmentation: What becomes of them.
         simulation: Fixed images are made from the moving ones by a known map.
+        teacher: Known maps come from registrations of the training pairs, which are then trained both ways.
         network: The family.
         losses: The terms.
         stages: Changes on the way, in order.
@@ -341,6 +360,7 @@ class Recipe:
     labels: tuple[int, ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
     simulation: Simulation | None = None
+    teacher: Teacher | None = None
     network: NetworkPlan = field(default_factory=NetworkPlan)
     losses: tuple[Term, ...] = field(default_factory=lambda: (SimilarityTerm(),))
     stages: tuple[Stage, ...] = ()
@@ -366,6 +386,8 @@ class Recipe:
         if self.simulation is not None and (self.augmentation.moves or self.augmentation.flips):
             raise ValueError("`simulation` gives pairs of a known map, which `augmentation` may not move; let it be.")
         self._check_terms()
+        if self.teacher is not None:
+            self._check_teacher()
         axes = len(self.preprocessing.network_shape)
         if any(not 0 <= axis < axes for axis in self.augmentation.flips):
             raise ValueError(f"`augmentation.flips` is {list(self.augmentation.flips)}, but axes are 0 to {axes - 1}.")
@@ -376,18 +398,35 @@ class Recipe:
         if any(type(term).kind == "consistency" for term in self.losses) and not self.augmentation.again.is_on:
             raise ValueError("`losses` has a consistency term, but `augmentation.again` moves nothing; set its bounds.")
 
+    def _check_teacher(self) -> None:
+        if not any(type(term).kind == "true-displacement" for term in self.losses):
+            raise ValueError("`teacher` is given, but no term of `losses` learns from it; add 'true-displacement'.")
+        if self.simulation is not None:
+            raise ValueError("`simulation` and `teacher` both say what is true; leave one out.")
+        if self.preprocessing.slices is not None:
+            raise ValueError("`teacher` registers whole scans, but `preprocessing.slices` cuts them; leave one out.")
+        if self.augmentation.deformation_voxels:
+            raise ValueError(
+                f"`augmentation.deformation_voxels` is {self.augmentation.deformation_voxels:g}, but what a teacher "
+                "found moves along with affine maps alone; set it to 0."
+            )
+
     @property
     def supervision(self) -> str:
-        """``semi-supervised`` if labels steer, ``supervised`` if a known map does, else ``unsupervised``."""
+        """``semi-supervised`` if labels steer, ``supervised`` if a known map does, else ``unsupervised``.
+
+        What a teacher found is not known but found, without labels: unsupervised, where its own training was.
+        """
         kinds = {type(term).kind for term in self.losses}
         if "dice" in kinds:
             return "semi-supervised"
-        return "supervised" if kinds & {"true-displacement", "true-matrix", "keypoints"} else "unsupervised"
+        known = {"true-matrix", "keypoints"} | ({"true-displacement"} if self.teacher is None else set())
+        return "supervised" if kinds & known else "unsupervised"
 
     @property
     def needs_views(self) -> bool:
         """Whether a term asks what the scans saw."""
-        return any(isinstance(term, SimilarityTerm) and term.in_view for term in self.losses)
+        return any(getattr(term, "in_view", False) for term in self.losses)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, of which :func:`recipe_of` makes the same recipe again."""
@@ -490,6 +529,7 @@ __all__ = [
     "Source",
     "SplitPlan",
     "Stage",
+    "Teacher",
     "Validation",
     "read_recipe",
     "recipe_of",

@@ -13,7 +13,7 @@ NAMES = {
     "moving_labels": "(B, L, *S): one-hot labels of the moving images",
     "fixed_view": "(B, 1, *S): 1 within the fixed scan's field of view, 0 where its lattice is filled",
     "moving_view": "(B, 1, *S): 1 within the moving scan's field of view, 0 where its lattice is filled",
-    "true_displacement": "(B, D, *S) in voxels: the known answer of a simulated pair",
+    "true_displacement": "(B, D, *S) in voxels: the known answer of a simulated pair, or what its teacher found",
     "true_matrix": "(B, D+1, D+1): the known voxel matrix of a simulated pair",
     "registered": "(B, C, *S): the moving images before a simulation carried them away: as the alignment left them",
     "moving_again": "(B, C, *S): second copies of the moving images, moved further",

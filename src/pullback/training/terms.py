@@ -22,7 +22,7 @@ SMALLEST_MASS = 1e-5
 """Added to both sides of Dice's fraction, so that a label that neither image holds counts as perfect."""
 
 IN_VIEW = 0.99
-"""Share of a voxel that must have been seen for :class:`SimilarityTerm`."""
+"""Share of a voxel that must have been seen, for terms that count no others."""
 
 MAGNITUDE_FORMS = ("means", "moduli", "sum", "literal-sum")
 """How :class:`MagnitudeTerm` compares two fields."""
@@ -322,13 +322,22 @@ class InverseTerm(AbstractTerm):
 
 @dataclass(frozen=True)
 class DisplacementTerm(AbstractTerm):
-    """Mean squared distance in voxels from a displacement that is known (simulated pairs)."""
+    """Mean squared distance in voxels from a displacement that is known (simulated pairs) or was found by a teacher.
+
+    Attributes:
+        in_view: Whether only voxels within the fixed scan's field of view count.
+    """
 
     kind: ClassVar[str] = "true-displacement"
+    in_view: bool = False
 
     def __call__(self, state: TrainingState) -> Tensor:
         """See :class:`AbstractTerm`."""
-        return (state["displacement"] - state["true_displacement"]).square().sum(dim=1).flatten(1).mean(1)
+        squares = (state["displacement"] - state["true_displacement"]).square().sum(dim=1).flatten(1)
+        if not self.in_view:
+            return squares.mean(1)
+        seen = (state["fixed_view"] > IN_VIEW).to(squares).flatten(1)
+        return (seen * squares).sum(1) / seen.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)
