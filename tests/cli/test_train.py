@@ -54,6 +54,26 @@ def test_files_and_figures(trained: Path):
     assert row["command"].startswith("pullback train")
 
 
+def test_a_teacher_registers_when_scans_are_prepared(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    losses = [{"kind": "true-displacement", "in_view": True}, {"kind": "diffusion", "field": "velocity"}]
+    values = yaml.safe_load((trained / "recipe.yaml").read_text()) | {"losses": losses}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    words = ["train", "--recipe", str(tmp_path / "recipe.yaml"), "--cache", str(tmp_path / "cache")]
+    words += ["--set", f"teacher.weights={trained / 'out' / 'best.safetensors'}", "--set", "teacher.refine=2"]
+    words += ["--set", "pairs.training={of: random, num_pairs: 1}"]
+    assert run([*words, "--data", str(trained / "data"), "--prepare-only"]) == 2
+    assert "learned from labels" in capsys.readouterr().err
+    words += ["--set", "teacher.has_seen_labels=true"]
+    assert run([*words, "--data", str(trained / "data"), "--prepare-only"]) == 0
+    assert "registering 0 of 1: s" in capsys.readouterr().err
+    words += ["--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"]
+    assert run([*words, "--set", "optimisation.num_steps=2"]) == 0
+    rows = read_csv(tmp_path / "out" / "log.csv")
+    assert all(float(row["true-displacement"]) > 0 for row in rows if row["loss"])
+    assert run([*words, "--set", "teacher.refine=3", "--resume"]) == 2
+    assert "give --data too" in capsys.readouterr().err
+
+
 def test_registering_with_the_weights(trained: Path, tmp_path: Path):
     images = [str(trained / "data" / "images" / f"s{n}.nii") for n in (0, 1)]
     words = [

@@ -60,7 +60,7 @@ def test_other_cohorts_see_no_maps(taught: Path):
 
 def test_what_was_found_is_not_looked_for_again(taught: Path):
     recipe, told = small_cohort.recipe(**TAUGHT), []
-    with mock.patch.object(teacher, "register", side_effect=AssertionError):
+    with mock.patch.object(teacher, "registrar", return_value=mock.Mock(side_effect=AssertionError)):
         again = teacher.teach(
             open_cache(taught / "cache"),
             small_cohort.manifest_in(taught),
@@ -69,7 +69,7 @@ def test_what_was_found_is_not_looked_for_again(taught: Path):
         )
     assert told == [(0, 2), (1, 2)]
     assert len(again.maps) == 4
-    assert again.teacher == {"weights": "", "refine": 0}
+    assert again.teacher == {"weights": "", "refine": 0, "has_seen_labels": False}
 
 
 def test_a_network_learns_what_the_teacher_found(taught: Path, tmp_path: Path):
@@ -83,8 +83,10 @@ def test_a_network_learns_what_the_teacher_found(taught: Path, tmp_path: Path):
     train(recipe, cache, tmp_path, device="cpu", on_step=lambda _, __, f: errors.append(f["true-displacement"]))
     assert sum(errors[-6:]) < 0.7 * sum(errors[:6])
     card = load_card(tmp_path / BEST)
-    assert card.recipe["teacher"] == {"weights": "", "refine": 0}
+    assert card.recipe["teacher"] == {"weights": "", "refine": 0, "has_seen_labels": False}
     assert recipe.supervision == "unsupervised"
+    biased = small_cohort.recipe(**TAUGHT | {"teacher": {"weights": "w", "has_seen_labels": True}})
+    assert (biased.supervision, biased.needs_labels) == ("semi-supervised", False)
 
 
 def test_a_cache_without_the_teachers_maps_is_refused(taught: Path, tmp_path: Path):

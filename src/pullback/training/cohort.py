@@ -247,7 +247,7 @@ def changed(recipe: Recipe, batch: Batch, values: Tensor, generator: torch.Gener
     """
     given: dict[str, Tensor] = {}
     fixed, moving, known = batch.fixed, batch.moving, batch.displacement
-    num_labels = len(values) if recipe.supervision == "semi-supervised" else 0
+    num_labels = len(values) if recipe.needs_labels else 0
     layers = _layers(batch, values, num_labels)
     if recipe.simulation is not None:
         displacement, matrix = recipe.simulation(moving, generator)

@@ -161,7 +161,7 @@ class _Job:
     def _check_labels(self) -> None:
         """Raise ValueError if labels are wanted that are not there."""
         recipe, cohort = self.recipe, self.cohort
-        if recipe.supervision == "semi-supervised":
+        if recipe.needs_labels:
             wanted = dict.fromkeys(name for pair in self.order.pairs for name in pair)
             without = [name for name in wanted if not cohort.has_labels[cohort.index[name]]]
             if without:

@@ -201,10 +201,12 @@ class Teacher:
     Attributes:
         weights: File of a network that registers, or nothing for the classical engine alone.
         refine: Steps of the classical engine from the network's answer, as ``--refine`` of ``pullback register``.
+        has_seen_labels: Whether that network learned from labels: what it teaches is then called semi-supervised.
     """
 
     weights: str = ""
     refine: int = 0
+    has_seen_labels: bool = False
 
     def __post_init__(self) -> None:
         check_each_at_least(0, self, "refine")
@@ -415,13 +417,17 @@ class Recipe:
     def supervision(self) -> str:
         """``semi-supervised`` if labels steer, ``supervised`` if a known map does, else ``unsupervised``.
 
-        What a teacher found is not known but found, without labels: unsupervised, where its own training was.
+        What a teacher found is not known but found: without labels, unless it has seen some itself.
         """
-        kinds = {type(term).kind for term in self.losses}
-        if "dice" in kinds:
+        if self.needs_labels or (self.teacher is not None and self.teacher.has_seen_labels):
             return "semi-supervised"
         known = {"true-matrix", "keypoints"} | ({"true-displacement"} if self.teacher is None else set())
-        return "supervised" if kinds & known else "unsupervised"
+        return "supervised" if {type(term).kind for term in self.losses} & known else "unsupervised"
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a term compares labels."""
+        return any(type(term).kind == "dice" for term in self.losses)
 
     @property
     def needs_views(self) -> bool:

@@ -22,7 +22,7 @@ from pullback.training.cache import BACK, THERE, Cache, key_of_maps, whole, with
 from pullback.training.cohort import Cohort
 from pullback.training.manifest import Manifest, content_of
 from pullback.training.preprocessing import lattice_of
-from pullback.training.recipe import Recipe, Teacher
+from pullback.training.recipe import Recipe, Teacher, recipe_of
 from pullback.training.weights import load_network
 from pullback.transforms import AbstractTransform
 
@@ -56,17 +56,15 @@ def teach(
     cohort = Cohort(cache, ("training",), torch.device("cpu"), shared=recipe.pairs.training.shared)
     entries = {entry.name: entry for entry in cohort.entries}
     lattices = {name: lattice_of(entry.record) for name, entry in entries.items()}
-    identity = content_of(Path(plan.weights)) if plan.weights else ""
+    run, identity = registrar(plan), content_of(Path(plan.weights)) if plan.weights else ""
     pairs = cohort.pairs(recipe.pairs.training, "training")
     once = list({frozenset(pair): pair for pair in reversed(pairs)}.values())[::-1]
-    run: Callable[[Pair], RegistrationResult] | None = None
     maps = []
     for number, (fixed, moving) in enumerate(once):
         if on_pair is not None:
             on_pair(number, len(once), f"{fixed} <- {moving}")
         file = f"{key_of_maps(entries[fixed], entries[moving], identity, plan.refine)}.npz"
         if not (cache.folder / file).is_file():
-            run = run or registrar(plan)
             images = (read_image(manifest.find(entries[name].scan).image, name=name) for name in (fixed, moving))
             found = run(Pair(*images))
             there = displacement_between(found.fixed_to_moving, lattices[fixed], lattices[moving])
@@ -82,11 +80,16 @@ def registrar(plan: Teacher) -> Callable[[Pair], RegistrationResult]:
 
     Raises:
         FileNotFoundError: If there are no such weights.
-        ValueError: If they are damaged.
+        ValueError: If they are damaged, or learned from labels and the plan does not say so.
     """
     if not plan.weights:
         return register
     network, card = load_network(plan.weights)
+    if card.recipe and recipe_of(card.recipe).supervision == "semi-supervised" and not plan.has_seen_labels:
+        raise ValueError(
+            f"The teacher '{plan.weights}' learned from labels, so what it teaches is not unsupervised; set "
+            "teacher.has_seen_labels=true."
+        )
     return lambda pair: predict(network, card, pair, refine=plan.refine)
 
 
