@@ -67,7 +67,7 @@ object's length: an affine map that cannot follow everything follows the middle,
 Volumes only: slices have no voxels to spare (``docs/accuracy.md``)."""
 HELD_EMPHASIS = 0.4
 """The same for a map that is held near its start, but as the standard deviation of a Gaussian: prostates, whose middle
-is all that both contrasts show, lose 0.03 of gland Dice by a tail (``docs/accuracy.md``)."""
+is all that both contrasts show, lose a little gland Dice by a tail (``docs/accuracy.md``)."""
 
 LEAST_GAIN = 1e-5
 """Of similarity: less than this the linear stage gains by rounding alone (1e-6 was seen)."""
