@@ -1,6 +1,7 @@
 """What a registration found teaches a network: maps beside the prepared scans, both ways, and trained by."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +10,8 @@ import torch
 
 import small_cohort
 from pullback import functional
+from pullback.data import Pair
+from pullback.registration import Plan, RegistrationResult, register
 from pullback.training import teacher
 from pullback.training.cache import Cache, open_cache
 from pullback.training.checkpoint import BEST
@@ -70,6 +73,24 @@ def test_what_was_found_is_not_looked_for_again(taught: Path):
     assert told == [(0, 2), (1, 2)]
     assert len(again.maps) == 4
     assert again.teacher == {"weights": "", "refine": 0, "has_seen_labels": False}
+
+
+def test_a_failed_registration_teaches_nothing(tmp_path: Path):
+    recipe = small_cohort.recipe(**TAUGHT)
+    cache, verdicts = small_cohort.make_cache(tmp_path, recipe), ["failed", "good"]
+
+    def registered(pair: Pair) -> RegistrationResult:
+        found = register(pair, Plan(deformable=None))
+        return replace(found, verdict=replace(found.verdict, value=verdicts.pop(0)))
+
+    with mock.patch.object(teacher, "registrar", return_value=registered):
+        taught = teacher.teach(cache, small_cohort.manifest_in(tmp_path), recipe)
+    cohort = Cohort(taught, ("training",), CPU, is_taught=True)
+    pairs = cohort.pairs(recipe.pairs.training, "training")
+    assert len(pairs) == 2
+    assert pairs[0] == pairs[1][::-1]
+    assert [taught.failed(pair) for pair in taught.maps] == [True, True, False, False]
+    assert train(recipe, taught, tmp_path / "out", device="cpu").progress.step == 6
 
 
 def test_a_network_learns_what_the_teacher_found(taught: Path, tmp_path: Path):

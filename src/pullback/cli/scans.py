@@ -37,4 +37,10 @@ def prepared_scans(recipe: Recipe | None, data: Path | None, folder: Path, *, qu
     folder.parent.mkdir(parents=True, exist_ok=True)
     split, scans_from = split_of(recipe.split, manifest, data), {"source": recipe.source, "split": recipe.split}
     filled = fill(folder, manifest, split, recipe.preprocessing, says("preparing"), scans_from=scans_from)
-    return filled if recipe.teacher is None else teach(filled, manifest, recipe, says("registering"))
+    if recipe.teacher is None:
+        return filled
+    taught = teach(filled, manifest, recipe, says("registering"))
+    num_failed = sum(taught.failed(pair) for pair in taught.maps) // 2
+    if num_failed and not quiet:
+        print(f"left out {num_failed} of {len(taught.maps) // 2} pairs, whose registration failed", file=sys.stderr)
+    return taught

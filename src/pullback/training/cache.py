@@ -67,7 +67,8 @@ class Cache:
         fingerprint: Of all files that went in.
         scans_from: The recipe's `source` and `split` that chose the scans; empty where that is not known.
         teacher: The plan of what registered the pairs of `maps`; empty without.
-        maps: Of a fixed and a moving entry: the file of their displacements, and which of its arrays it is.
+        maps: Of a fixed and a moving entry: the file of their displacements, and which of its arrays it is; no file
+            where their registration failed.
     """
 
     folder: Path
@@ -79,6 +80,10 @@ class Cache:
     scans_from: Mapping[str, Any] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
     maps: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+
+    def failed(self, pair: tuple[str, str]) -> bool:
+        """Whether the teacher tried a pair and failed."""
+        return pair in self.maps and not self.maps[pair][0]
 
     def displacement(self, pair: tuple[str, str]) -> Tensor:
         """What the teacher found for a fixed and a moving entry, ``(D, *S)`` float32 in voxels."""

@@ -153,7 +153,9 @@ class Cohort:
             found += _pairs_of(plan, [entry for entry in here if entry.position == position], self.cache.pairs, part)
         if not found:
             raise ValueError(f"There is no pair for {part}: it holds {len(here)} scans.")
-        return both_ways(found) if self.is_taught and part == "training" else found
+        if not self.is_taught or part != "training":
+            return found
+        return [pair for pair in both_ways(found) if not self.cache.failed(pair)]
 
     def batch(self, pairs: Sequence[NamePair]) -> Batch:
         """These pairs on the device."""

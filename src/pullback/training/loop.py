@@ -171,8 +171,11 @@ class _Job:
 
     def _check_maps(self) -> None:
         """Raise ValueError if a teacher is wanted that has not seen every training pair."""
-        maps = self.cohort.cache.maps
-        unseen = [] if self.recipe.teacher is None else [pair for pair in self.order.pairs if pair not in maps]
+        if self.recipe.teacher is None:
+            return
+        if not self.order.pairs:
+            raise ValueError("The teacher failed to register every training pair, so there is nothing to learn from.")
+        unseen = [pair for pair in self.order.pairs if pair not in self.cohort.cache.maps]
         if unseen:
             raise ValueError(
                 f"There is no map of the teacher for {' and '.join(unseen[0])} and {len(unseen) - 1} other pairs; give "

@@ -5,7 +5,7 @@ than those of a registration, which is smoother, looks from both sides, and know
 (``docs/learning.md``).
 
 Reference: Bigalke et al., Unsupervised 3D registration through optimization-guided cyclical self-training, MICCAI 2023,
-doi:10.1007/978-3-031-43999-5_64 (there by keypoints and in rounds; here once, by dense maps).
+doi:10.1007/978-3-031-43999-5_64 (there in rounds, here once).
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pullback.data import Pair
 from pullback.registration import RegistrationResult, predict, register
+from pullback.registration.verdict import FAILED
 from pullback.space import Grid
 from pullback.training.cache import BACK, THERE, Cache, key_of_maps, whole, with_maps
 from pullback.training.cohort import Cohort
@@ -33,7 +34,7 @@ def teach(
     """Register the training pairs of a recipe that has a teacher, and keep the maps with the prepared scans.
 
     Registered are the scans themselves, in their own spaces; the maps are kept as displacements between the lattices.
-    What is there already is not made again.
+    What is there already is not made again. A pair whose registration failed teaches nothing and is left out.
 
     Args:
         cache: Holds the prepared scans.
@@ -67,6 +68,9 @@ def teach(
         if not (cache.folder / file).is_file():
             images = (read_image(manifest.find(entries[name].scan).image, name=name) for name in (fixed, moving))
             found = run(Pair(*images))
+            if found.verdict.value == FAILED:
+                maps.append((fixed, moving, ""))
+                continue
             there = displacement_between(found.fixed_to_moving, lattices[fixed], lattices[moving])
             back = displacement_between(found.moving_to_fixed, lattices[moving], lattices[fixed])
             with whole(cache.folder / file) as path, path.open("wb") as stream:
