@@ -132,13 +132,12 @@ class Cohort:
 
     def _view(self, entry: Entry) -> Tensor:
         lattice, source = lattice_of(entry.record), source_grid_of(entry.record)
-        axes = [torch.arange(n, dtype=torch.float64) for n in lattice.shape]
+        points = lattice.centres()
         if entry.position >= 0:
-            axes[self._cut] = torch.tensor([float(entry.position)], dtype=torch.float64)
-        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        where = source.to_voxel(lattice.to_world(points))
+            points = points.select(self._cut, entry.position)
+        where = source.to_voxel(points)
         inside = (where > -HALF) & (where < torch.tensor(source.shape) - HALF)
-        return inside.all(dim=-1).reshape(self.shape)
+        return inside.all(dim=-1)
 
     def pairs(self, plan: PairPlan, part: str) -> list[NamePair]:
         """The pairs of a part of the split; slices pair with slices at the same position only.
