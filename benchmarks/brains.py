@@ -2,16 +2,26 @@
 
 Every registration runs in a fresh process from the headers' alignment, pair by pair and tool by tool. Overlap, folds
 and spread of the Jacobian are computed the same way for all tools from their transforms.
+
+With ``--shading`` each image is multiplied by a smooth random field of its own first, as a coil would.
 """
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
 
 from common import Column, Row, Table, data_folder, described, image_and_labels, mean_of, parser_of
 from jobs import Job, labelled, run_fresh, warm_up
 
 PAIRS = (("1000", "1001"), ("1002", "1006"), ("1007", "1008"), ("1009", "1010"), ("1011", "1012"), ("1017", "1036"))
 """Fixed, moving."""
+ENDS = ("fixed", "moving")
 ANTS = ("ants:antsRegistrationSyNQuick[so]", "ants:antsRegistrationSyN[so]")
 COLUMNS = (
     Column("pair", "fixed <- moving"),
@@ -33,14 +43,22 @@ COLUMNS = (
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    small = options.resolution == "2mm"
+    with TemporaryDirectory() as room:
+        _run(options, Path(room))
+
+
+def _run(options: argparse.Namespace, room: Path) -> None:
+    small, shading = options.resolution == "2mm", options.shading
     folder = data_folder("brains", f"affine-{options.resolution}")
     tools = ["pullback", *(["greedy"] if "greedy" in options.peers else []), *(ANTS if "ants" in options.peers else ())]
     pairs = PAIRS[: options.pairs]
     jobs = [_job(folder, pair, tool, options) for pair in pairs for tool in tools]
+    if shading:
+        jobs = [replace(job, **{end: _shade(getattr(job, end), shading, room) for end in ENDS}) for job in jobs]
     table = Table(
-        f"brains{'-2mm' if small else ''}",
-        f"Affinely aligned brains, {options.resolution}: deformable registration from the headers' alignment",
+        f"brains{'-2mm' if small else ''}{f'-shaded-{shading:g}' if shading else ''}",
+        f"Affinely aligned brains, {options.resolution}{f', shaded by {shading:g}' if shading else ''}: deformable "
+        "registration from the headers' alignment",
         COLUMNS,
         folder=options.results,
         settings=_settings(options),
@@ -61,6 +79,9 @@ def _options() -> argparse.Namespace:
         "--peers", nargs="*", choices=("greedy", "ants"), default=["greedy"], help="other tools (ants: 12 min a pair)"
     )
     parser.add_argument("--resolution", choices=("1mm", "2mm"), default="1mm", help="2mm: a quick look")
+    parser.add_argument(
+        "--shading", type=float, default=0.0, help="standard deviation of the logarithm of each image's field"
+    )
     parser.add_argument("--greedy-inverse", action="store_true", help="also compute greedy's inverse, off the clock")
     return parser.parse_args()
 
@@ -78,12 +99,27 @@ def _job(folder: Any, pair: tuple[str, str], tool: str, options: argparse.Namesp
     )
 
 
+def _shade(path: str, amount: float, room: Path) -> str:
+    """A copy of an image times a field, whose logarithm is a cubic spline through 3 x 3 x 3 normal numbers."""
+    from pullback.io import read_image, write_image
+
+    shaded = room / Path(path).name
+    if not shaded.exists():
+        image = read_image(path)
+        knots = np.random.default_rng(int(shaded.name.split("_")[0])).normal(size=(3, 3, 3))
+        field = ndimage.zoom(knots, [size / 3 for size in image.grid.shape], order=3)
+        factor = np.exp(amount * (field - field.mean()) / field.std()).astype(np.float32)
+        write_image(shaded, image.with_tensor(image.tensor * torch.from_numpy(factor)))
+    return str(shaded)
+
+
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     import peers
     from pullback.registration import Plan
 
     return {
         "threads": options.threads,
+        **({"shading": options.shading} if options.shading else {}),
         "pullback": described(Plan(methods=("none",), linear=None).deformable),
         "greedy": peers.greedy_command("greedy", options.threads),
         "Dice": "mean over the labels that both images have, labels by nearest neighbour",

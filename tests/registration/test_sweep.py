@@ -142,3 +142,20 @@ def test_alike_structure_tells_one_contrast_where_nothing_has_an_outline(second:
     work = Work(Plan(), fixed, moving, on_progress=lambda stage, share, word: None)
     assert alignment._is_alike(work, found, correlation=0.5) == is_alike
     assert not alignment._is_alike(work, found, correlation=0.2)
+
+
+@pytest.mark.parametrize(
+    ("margin", "score", "is_clear"), [(0.3, 0.7, True), (0.2, 0.7, False), (0.3, 0.5, False)], ids=str
+)
+def test_across_contrasts_a_pose_without_outlines_needs_information_and_a_margin(margin, score, is_clear):
+    with_air = prepare(phantoms.texture())
+    work = Work(Plan(), with_air, with_air, lambda *told: None)
+    found = mock.Mock(margin=margin, chosen=Candidate("a", np.eye(4), score))
+    assert not work.has_outlines
+    assert alignment._is_clear_across(work, found) == is_clear
+
+
+def test_outlines_need_no_more_than_the_margin():
+    head = prepare(phantoms.head())
+    work = Work(Plan(), head, head, lambda *told: None)
+    assert alignment._is_clear_across(work, mock.Mock(margin=0.3, chosen=Candidate("a", np.eye(4), 0.1)))

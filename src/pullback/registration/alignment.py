@@ -37,8 +37,9 @@ from pullback.registration.initialisation import (
 from pullback.registration.linear import Comparison, Frame, Restraint, optimise
 from pullback.registration.plan import Plan
 from pullback.registration.result import StageHistory
+from pullback.registration.shading import without_shading
 from pullback.registration.sweep import search_thoroughly
-from pullback.registration.verdict import PLAUSIBLE_MARGIN
+from pullback.registration.verdict import PLAUSIBLE_MARGIN, WEAK_DEPENDENCE
 from pullback.registration.volume import Volume
 from pullback.registration.work import Work
 
@@ -55,6 +56,8 @@ ALIKE = 0.065
 """Distance of local structures at `COARSE_OBJECT_VOXELS` below which two images show the same thing in one contrast,
 whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
 (``docs/accuracy.md``)."""
+LEAST_SHADING = 0.02
+"""Slow shading is taken out of images that correlate better without it by this much."""
 RESTRAINT = 0.2
 """Restraint of a map that is held near its start, in units of MIND: prostates like 0.3 a little better, a mouse that is
 held by mistake less (``docs/accuracy.md``)."""
@@ -173,7 +176,7 @@ def _compete(work: Work, wanted: Choice | None, given: tuple[Candidate, ...]) ->
         return None, wanted or _choose(work, matrix), matrix
     if wanted is not None and wanted.name in ACROSS_CONTRASTS:
         found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""), given)
-        if wanted.name == "mind" and _may_hold(work) and found.margin < CLEAR_MARGIN_ACROSS_CONTRASTS:
+        if wanted.name == "mind" and _may_hold(work) and not _is_clear_across(work, found):
             return _hold(work, wanted.why)
         return found, wanted, found.chosen.matrix
     found = _search(work, None, given)
@@ -203,7 +206,7 @@ def _ask_mutual_information(
     other = _search(work, _build(work, "mi", ""), given)
     agree = correlation >= SURE_CORRELATION and _agree(found, other)
     is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
-    other_is_clear = other.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
+    other_is_clear = _is_clear_across(work, other)
     if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
         why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
         return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
@@ -215,6 +218,12 @@ def _ask_mutual_information(
     ):
         found = other
     return found, _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _is_clear_across(work: Work, found: Initialisation) -> bool:
+    """Whether a pose found by mutual information is believed; without outlines it needs enough of it as well."""
+    is_dependent = work.has_outlines or found.chosen.score >= WEAK_DEPENDENCE
+    return found.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS and is_dependent
 
 
 def _is_sure(correlation: float, margin: float) -> bool:
@@ -283,13 +292,32 @@ def _correlation(work: Work, found: Initialisation) -> float:
 
 
 def _choose(work: Work, matrix: np.ndarray) -> Choice:
-    """Local correlation for one contrast, mutual information for two."""
-    correlation = correlation_inside(*at(work, COARSE_OBJECT_VOXELS), matrix)
+    """Local correlation for one contrast, also where shading hides it; mutual information for two."""
+    volumes = at(work, COARSE_OBJECT_VOXELS)
+    correlation = correlation_inside(*volumes, matrix)
     if correlation > SAME_CONTRAST:
         why = f"the intensities correlate ({correlation:.2f}) where the objects overlap: one contrast"
         return _build(work, "lncc", why)
-    why = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap: two contrasts"
-    return _build(work, "mi", why)
+    evened = correlation_inside(*without_shading(*volumes), matrix)
+    hardly = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap"
+    if evened > SAME_CONTRAST:
+        return _build(work, "lncc", f"{hardly}, but do without slow shading ({evened:.2f}): one contrast")
+    return _build(work, "mi", f"{hardly}: two contrasts")
+
+
+def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choice, Volume, Volume]:
+    """What the deformable stage compares: the volumes, without slow shading where they correlate better so."""
+    if choice.name != "lncc":
+        return choice, work.fixed, work.moving
+    volumes = at(work, COARSE_OBJECT_VOXELS)
+    shaded, evened = (correlation_inside(*pair, matrix) for pair in (volumes, without_shading(*volumes)))
+    if evened < shaded + LEAST_SHADING:
+        return choice, work.fixed, work.moving
+    why = (
+        f"{choice.why}; slow shading was taken out before deforming "
+        f"(correlation with it {shaded:.2f}, without {evened:.2f})"
+    )
+    return replace(choice, why=why), *without_shading(work.fixed, work.moving)
 
 
 def _reconsider(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:

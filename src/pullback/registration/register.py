@@ -1,21 +1,22 @@
 """One pair, start to verdict."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from pullback.data import Pair
 from pullback.kernels.threads import one_blas_thread
-from pullback.registration.alignment import find_linear_map
-from pullback.registration.choice import Choice
+from pullback.registration.alignment import find_linear_map, settle_shading
 from pullback.registration.conclusion import Maps, conclude
 from pullback.registration.deformable import Deformation, deform
 from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.planes import lower_grid, lower_matrix
 from pullback.registration.result import RegistrationResult, StageHistory
-from pullback.registration.volume import prepare
+from pullback.registration.volume import Volume, prepare
 from pullback.registration.work import OnProgress, Work
+from pullback.similarity import AbstractSimilarity
 from pullback.transforms import (
     AbstractLinear,
     Affine,
@@ -62,7 +63,8 @@ def _run(pair: Pair, work: Work) -> RegistrationResult:
     deforms = work.plan.deformable is not None and not choice.restraint  # from a pose that nothing vouches for it harms
     if deforms:
         with work.stage("deformable"):
-            deformation = _run_deformable(work, choice, matrix, deformation)
+            choice, *volumes = settle_shading(work, choice, matrix)
+            deformation = _run_deformable(work, volumes, choice.similarity, matrix, deformation)
     field = None
     if deformation is not None:
         with work.stage("inverse"):
@@ -80,7 +82,13 @@ def _prepare(pair: Pair, plan: Plan, on_progress: OnProgress) -> Work:
     return Work(plan, fixed, moving, on_progress, {"preparation": round(time.perf_counter() - start, 3)})
 
 
-def _run_deformable(work: Work, choice: Choice, matrix: np.ndarray, start: Deformation | None) -> Deformation:
+def _run_deformable(
+    work: Work,
+    volumes: Sequence[Volume],
+    similarity: AbstractSimilarity,
+    matrix: np.ndarray,
+    start: Deformation | None,
+) -> Deformation:
     plan = work.plan.deformable
     costs = {level.factor: level.num_steps / level.factor**3 for level in plan.levels}
 
@@ -90,10 +98,9 @@ def _run_deformable(work: Work, choice: Choice, matrix: np.ndarray, start: Defor
         work.on_progress("deformable", done, f"1/{factor}, similarity {value:.4f}")
 
     deformation = deform(
-        work.fixed,
-        work.moving,
+        *volumes,
         matrix,
-        similarity=choice.similarity,
+        similarity=similarity,
         regularities=plan.regularities,
         levels=plan.levels,
         optimiser=plan.optimiser,
