@@ -85,10 +85,9 @@ def inverse_consistency(
 ) -> Consistency:
     """How far the way there and back leads away, from every voxel of `grid` (or those in `region`)."""
     region = torch.ones(grid.shape, dtype=torch.bool) if region is None else region
-    voxels = torch.nonzero(region).to(torch.float64)
     errors_mm, errors_voxels = [], []
-    for part in voxels.split(1 << 20):
-        points = grid.to_world(part)
+    for part in torch.nonzero(region).split(1 << 18):
+        points = grid.to_world(part.to(torch.float64))
         gap = inverse(transform(points)) - points
         errors_mm.append(torch.linalg.vector_norm(gap, dim=1).numpy())
         errors_voxels.append(torch.linalg.vector_norm(grid.vectors_to_voxel(gap), dim=1).numpy())

@@ -15,6 +15,7 @@ from pullback.io.registry import recognise
 from pullback.io.verify import read_back_mm
 from pullback.metrics.cost import peak_memory_mb
 from pullback.pairwise.summary import summarise, view_of
+from pullback.registration.memory import give_back
 from pullback.reports import write_report, write_thumbnail
 from pullback.reports.saved import FIXED_TO_MOVING, MOVING_TO_FIXED, transform_names
 from pullback.transforms import warp
@@ -132,6 +133,7 @@ def _write_all(registration: "Registration", folder: Path, verify: bool, bids: s
     summary = summarise(registration) | about_transforms
     summary["timings_seconds"]["total"] = round(sum(result.seconds.values()), 3)
     start = time.perf_counter()
+    give_back()
     view = view_of(registration, summary, warped)
     write_report(folder / "report.html", view)
     write_thumbnail(folder / "thumbnail.jpg", view)

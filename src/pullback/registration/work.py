@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pullback.registration.memory import give_back
 from pullback.registration.plan import Plan
 from pullback.registration.result import StageHistory
 from pullback.registration.volume import Volume
@@ -33,9 +34,10 @@ class Work:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, and say that it begins and ends."""
+        """Time a stage, say that it begins and ends, and give back what it needed."""
         self.on_progress(name, 0.0, "")
         start = time.perf_counter()
         yield
+        give_back()
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
         self.on_progress(name, 1.0, "")

@@ -9,7 +9,7 @@ from torch import Tensor
 from pullback.checks import as_points
 from pullback.space import Grid
 
-POINTS_AT_A_TIME = 1 << 20
+POINTS_AT_A_TIME = 1 << 18
 """Points mapped together when a whole grid is asked for, so that memory stays small."""
 
 
@@ -76,7 +76,7 @@ class AbstractTransform(ABC):
 
 
 def points_of(grid: Grid) -> Iterator[Tensor]:
-    """World positions of the voxel centres of `grid` in order, a slab of about a million points at a time."""
+    """World positions of the voxel centres of `grid` in order, a slab of about `POINTS_AT_A_TIME` at a time."""
     plane = grid.num_voxels // grid.shape[0]
     depth = max(1, POINTS_AT_A_TIME // plane)
     for start in range(0, grid.shape[0], depth):
