@@ -78,6 +78,9 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 # brains ---------------------------------------------------------------------------------------------------------------
 
+SHADED = "brains-shaded-0.3"
+"""The table of shaded brains."""
+
 
 def brains(results: Results) -> str | None:
     """Ours and greedy's on the aligned brains, and how many pairs we are ahead on."""
@@ -105,7 +108,21 @@ def brains(results: Results) -> str | None:
             _memory(other),
         ],
     ]
-    return f"{table_of(head, lines)}\n\n{_lead(one, other)}"
+    return f"{table_of(head, lines)}\n\n{_lead(one, other)}{_shaded(results)}"
+
+
+def _shaded(results: Results) -> str:
+    """The same pairs with shaded images, as far as that was run (``brains.py --shading 0.3``)."""
+    rows = results.get(SHADED, [])
+    ours, greedy = (by_pair(rows, tool) for tool in ("pullback", "greedy"))
+    pairs = [pair for pair in ours if pair in greedy]
+    if not pairs:
+        return ""
+    dice = [mean_of([tool[pair] for pair in pairs], "dice_after") for tool in (ours, greedy)]
+    return (
+        f" Each image times a smooth random field of its own, whose logarithm has a standard deviation of "
+        f"{SHADED.rpartition('-')[2]} (`{SHADED}.md`): Dice {dice[0]:.3f}, greedy {dice[1]:.3f}."
+    )
 
 
 def by_pair(rows: Sequence[Row], tool: str) -> dict[str, Row]:
