@@ -70,6 +70,19 @@ def test_voxels_of_weight_0_tell_nothing(num_dims: int):
     assert evened.tensor.shape == with_holes.tensor.shape
 
 
+def test_the_same_bits_with_any_number_of_threads():
+    before, volume = torch.get_num_threads(), prepare(dim_side())
+    try:
+        found = []
+        for num_threads in (1, 2, 3):
+            torch.set_num_threads(num_threads)
+            found.append(shading.without_shading(volume, volume)[0].tensor)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_a_channel_that_shows_nothing_stays():
     tensor = torch.zeros(2, 16, 18, 20)
     tensor[0, 4:12, 4:12, 4:12] = phantoms.head().tensor[0, 14:22, 14:22, 14:22] + 50
@@ -97,6 +110,7 @@ def test_images_without_shading_are_deformed_as_they_are():
     work = work_of(phantoms.head(), phantoms.head())
     choice = build("lncc", work.fixed, work.moving, "asked for")
     assert alignment.settle_shading(work, choice, STILL) == (choice, work.fixed, work.moving)
+    assert work.margin is None
 
 
 def test_other_similarities_see_what_there_is():
@@ -110,6 +124,8 @@ def test_shading_is_taken_out_before_deforming_and_that_is_said():
     choice, fixed, moving = alignment.settle_shading(work, build("lncc", work.fixed, work.moving, "asked for"), STILL)
     assert "asked for; slow shading was taken out before deforming" in choice.why
     assert not torch.equal(moving.tensor, work.moving.tensor)
+    assert work.margin is not None  # other poses were compared without shading, too
+    assert work.margin > 0.1
     assert moving.grid is work.moving.grid
     assert fixed.foreground is work.fixed.foreground
 

@@ -306,7 +306,10 @@ def _choose(work: Work, matrix: np.ndarray) -> Choice:
 
 
 def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choice, Volume, Volume]:
-    """What the deformable stage compares: the volumes, without slow shading where they correlate better so."""
+    """What the deformable stage compares: the volumes, without slow shading where they correlate better so.
+
+    Then other poses are compared without it too, since shading makes all of them alike.
+    """
     if choice.name != "lncc":
         return choice, work.fixed, work.moving
     volumes = at(work, COARSE_OBJECT_VOXELS)
@@ -317,7 +320,9 @@ def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choi
         f"{choice.why}; slow shading was taken out before deforming "
         f"(correlation with it {shaded:.2f}, without {evened:.2f})"
     )
-    return replace(choice, why=why), *without_shading(work.fixed, work.moving)
+    fixed, moving = without_shading(work.fixed, work.moving)
+    work.margin = margin_over_rivals(fixed, moving, choice, matrix)
+    return replace(choice, why=why), fixed, moving
 
 
 def _reconsider(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:

@@ -6,6 +6,7 @@ an object; and whether two images have one contrast is asked of their intensitie
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -50,7 +51,7 @@ def _even_out(volume: Volume, width_mm: float) -> Volume:
     for channel in volume.tensor.split(1, dim=1):
         for _ in range(NUM_ROUNDS):
             inside = channel * counted
-            mean = float(inside.sum(dtype=torch.float64)) / max(float(counted.sum(dtype=torch.float64)), 1.0)
+            mean = _sum(inside) / max(_sum(counted), 1.0)
             if mean <= 0:  # a channel that shows nothing where the object is
                 break
             local = (neighbourhood(inside) + FAINT * mean) / (share + FAINT)
@@ -58,6 +59,11 @@ def _even_out(volume: Volume, width_mm: float) -> Volume:
             channel = _as_fine(gain, blocks, channel) * channel
         evened.append(channel)
     return replace(volume, tensor=torch.cat(evened, dim=1).contiguous())
+
+
+def _sum(values: Tensor) -> float:
+    """By NumPy, in one order: PyTorch's depends on the number of threads."""
+    return float(values.numpy().sum(dtype=np.float64))
 
 
 def _as_fine(coarse: Tensor, blocks: list[int], like: Tensor) -> Tensor:
