@@ -39,7 +39,6 @@ def without_shading(fixed: Volume, moving: Volume) -> tuple[Volume, Volume]:
 def _even_out(volume: Volume, width_mm: float) -> Volume:
     """A copy in which the mean intensity of the object over each neighbourhood is that of the whole object."""
     counted = volume.foreground[None, None].to(torch.float32)
-    counted = counted if volume.weights is None else counted * (volume.weights > 0)
     widths = [width_mm / float(spacing) for spacing in volume.spacing_mm()]
     blocks = [max(1, min(n, int(w / BLOCKS_PER_WIDTH))) for n, w in zip(volume.grid.shape, widths, strict=True)]
     sigmas = [width / block for width, block in zip(widths, blocks, strict=True)]
