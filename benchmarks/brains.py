@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from common import Column, Row, Table, data_folder, described, image_and_labels, mean_of, parser_of
 from jobs import Job, labelled, run_fresh, warm_up
@@ -99,18 +98,17 @@ def _job(folder: Any, pair: tuple[str, str], tool: str, options: argparse.Namesp
     )
 
 
-def _shade(path: str, amount: float, room: Path) -> str:
-    """A copy of an image times a field, whose logarithm is a cubic spline through 3 x 3 x 3 normal numbers."""
+def _shade(path: str, spread: float, room: Path) -> str:
+    """A copy of an image, shaded as hard starts are; the subject's number is the seed."""
     from pullback.io import read_image, write_image
+    from starts import shaded
 
-    shaded = room / Path(path).name
-    if not shaded.exists():
-        image = read_image(path)
-        knots = np.random.default_rng(int(shaded.name.split("_")[0])).normal(size=(3, 3, 3))
-        field = ndimage.zoom(knots, [size / 3 for size in image.grid.shape], order=3)
-        factor = np.exp(amount * (field - field.mean()) / field.std()).astype(np.float32)
-        write_image(shaded, image.with_tensor(image.tensor * torch.from_numpy(factor)))
-    return str(shaded)
+    copy = room / Path(path).name
+    if not copy.exists():
+        image, random = read_image(path), np.random.default_rng(int(copy.name.split("_")[0]))
+        values = shaded(image.tensor[0].numpy(), spread, random).astype(np.float32)
+        write_image(copy, image.with_tensor(torch.from_numpy(values)[None]))
+    return str(copy)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -78,11 +78,15 @@ def _move(grid: Grid, centre: np.ndarray, random: np.random.Generator) -> tuple[
 
 
 def _shade(values: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Times the exponential of a smooth field through four random values along each axis; its spread."""
     spread = random.uniform(0, LARGEST_BIAS)
+    return shaded(values, spread, random), spread
+
+
+def shaded(values: np.ndarray, spread: float, random: np.random.Generator) -> np.ndarray:
+    """Times the exponential of a smooth field of that spread, through four random values along each axis."""
     knots = random.normal(size=(4, 4, 4))
     field = ndimage.zoom(knots, [n / 4 for n in values.shape], order=3, mode="nearest", grid_mode=True)
-    return values * np.exp(spread * (field - field.mean()) / field.std()), spread
+    return values * np.exp(spread * (field - field.mean()) / field.std())
 
 
 def _disturb(values: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
