@@ -119,9 +119,11 @@ def _shaded(results: Results) -> str:
     if not pairs:
         return ""
     dice = [mean_of([tool[pair] for pair in pairs], "dice_after") for tool in (ours, greedy)]
+    gains = [ours[pair]["dice_after"] - greedy[pair]["dice_after"] for pair in pairs]
     return (
         f" Each image times a smooth random field of its own, whose logarithm has a standard deviation of "
-        f"{SHADED.rpartition('-')[2]} (`{SHADED}.md`): Dice {dice[0]:.3f}, greedy {dice[1]:.3f}."
+        f"{SHADED.rpartition('-')[2]} (`{SHADED}.md`): Dice {dice[0]:.3f}, greedy {dice[1]:.3f}, "
+        f"by pair {min(gains):+.3f} to {max(gains):+.3f}."
     )
 
 
