@@ -34,7 +34,6 @@ from pullback.space import Grid
 PAIR = ("1000", "1001")
 COARSE_LEVELS = (Level(8, 60), Level(4, 40), Level(2, 15))
 SIZES = (64, 96, 128, 192, 256, 320)
-FLUID_VOXELS = 1.7
 NEVER = Plateau(tolerance=-np.inf)
 BUDGET_COLUMNS = (
     Column("operation", "operation"),
@@ -147,21 +146,23 @@ def _operations(state: State) -> list[tuple[str, int, Callable[[], object]]]:
     warped, slope = empty_like_shape(1, 1, *shape), empty_like_shape(1, 1, *shape)
     force, room, update, spare = (empty_like_shape(1, 3, *shape) for _ in range(4))
     functional.warp(moving, field, fill=0.0, out=warped)
-    functional.local_correlation(fixed, warped, out=slope)
+    guide, (gaussian, elasticity) = LNCC().as_guide(), DeformablePlan().fine_regularities
+    guide.value_and_gradient(fixed, warped, out=slope)
     raw = functional.multiply_by_gradient(slope, warped)
-    smooth = functional.gaussian_smooth(raw, FLUID_VOXELS)
-    functional.relax(smooth, 0.0, 0.2, out=update)
+    width = gaussian.fluid_voxels
+    smooth = functional.gaussian_smooth(raw, width)
+    functional.relax(smooth, 0.0, elasticity.fluid_volume, out=update)
     update *= 1 / functional.largest_length(update)
     return [
         ("copy a field", 6, lambda: room.copy_(field)),
         ("warp", 5, lambda: functional.warp(moving, field, fill=0.0, out=warped)),
-        ("local correlation and derivative", 3, lambda: functional.local_correlation(fixed, warped, out=slope)),
+        ("local correlation and derivative", 3, lambda: guide.value_and_gradient(fixed, warped, out=slope)),
         ("times gradient", 5, lambda: functional.multiply_by_gradient(slope, warped, out=force)),
-        ("Gaussian, 1.7 voxels", 6, lambda: functional.gaussian_smooth(raw, FLUID_VOXELS, out=force, scratch=room)),
-        ("relax the update", 6, lambda: functional.relax(smooth, 0.0, 0.2, out=room)),
+        (f"Gaussian, {width} voxels", 6, lambda: functional.gaussian_smooth(raw, width, out=force, scratch=room)),
+        ("relax the update", 6, lambda: elasticity.smooth_update(smooth, room)),
         ("longest vector", 3, lambda: functional.largest_length(update)),
         ("compose", 9, lambda: functional.compose(field, update, out=spare)),
-        ("relax the field", 6, lambda: functional.relax(field, 0.05, 0.08, out=room)),
+        ("relax the field", 6, lambda: elasticity.smooth_field(field, room)),
     ]
 
 
@@ -182,7 +183,7 @@ def _step_milliseconds(pair: tuple[Volume, Volume], steps: int) -> list[float]:
         *pair,
         np.eye(4),
         similarity=LNCC(),
-        regularities=DeformablePlan().regularities,
+        regularities=DeformablePlan().fine_regularities,
         levels=(Level(1, steps + 2),),  # the first is the warm-up
         stop=NEVER,
         on_step=lambda factor, share, value: ends.append(time.perf_counter()),

@@ -7,7 +7,18 @@ import torch
 import phantoms
 from pullback import functional
 from pullback.data import Image, Pair
-from pullback.registration import DeformablePlan, Level, LinearPlan, Plan, Plateau, build, deformable, register
+from pullback.pairwise import words
+from pullback.registration import (
+    DeformablePlan,
+    Level,
+    LinearPlan,
+    Plan,
+    Plateau,
+    build,
+    deformable,
+    register,
+    schedule,
+)
 from pullback.registration.deformable import _Stage, domain_of
 from pullback.registration.linear import KINDS, Comparison, Frame, Restraint, optimise
 from pullback.registration.schedule import fitting_levels
@@ -136,6 +147,34 @@ def test_small_lattices_have_time_for_rounds_both_ways():
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert len(shares) == 5 * 4
+
+
+@pytest.mark.parametrize(("cheap", "finest"), [(0, "fine"), (2**20, "any")], ids=["large", "small"])
+def test_only_the_finest_level_of_a_large_lattice_has_regularities_of_its_own(
+    cheap: int, finest: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(schedule, "CHEAP_VOXELS", cheap)
+    volume, used = prepare(phantoms.texture()), []
+
+    class Told(Gaussian):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def smooth_update(self, update: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
+            used.append((update.shape[2] < 40, self.name))
+            return super().smooth_update(update, scratch)
+
+    deformable.deform(
+        volume,
+        volume,
+        np.eye(4),
+        similarity=LNCC(),
+        regularities=[Told("any")],
+        fine_regularities=[Told("fine")],
+        levels=(Level(2, 1), Level(1, 1)),
+    )
+    assert used == [(True, "any"), (True, "any"), (False, finest)]
 
 
 def test_a_plateau_is_little_gain_over_a_window():
@@ -268,13 +307,29 @@ def test_a_deformation_that_ends_worse_than_none_is_taken_back(monkeypatch: pyte
     assert found.history[-1].reason == "gained nothing and was taken back"
 
 
-class Told:
+def test_the_guide_leads_and_the_judge_decides():
+    volume, used = prepare(phantoms.texture()), []
+
+    class Told(LNCC):
+        def as_guide(self) -> LNCC:
+            used.append("guide")
+            return super().as_guide()
+
+        def as_judge(self) -> LNCC:
+            used.append("judge")
+            return super().as_judge()
+
+    deformable.deform(volume, volume, np.eye(4), similarity=Told(), regularities=[Gaussian()], levels=(Level(1, 2),))
+    assert used == ["guide", "guide", "guide", "judge"]  # two steps, their end, and the decision
+
+
+class ToldValues:
     """A similarity that says what it was told to, whatever it sees."""
 
     def __init__(self, *values: float) -> None:
         self.values = list(values)
 
-    def as_judge(self) -> "Told":
+    def as_judge(self) -> "ToldValues":
         return self
 
     def value_and_gradient(self, *_images: torch.Tensor | None, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -286,6 +341,13 @@ def test_no_deformation_stays_unless_another_gains_more_than_noise_does(gain: fl
     volume, here = prepare(phantoms.texture()), np.eye(4)
     stage = _Stage.between(domain_of(volume, volume, here), volume, here, Level(1, 1), "cpu")
     fields = [torch.zeros(1, 3, *stage.grid.shape) for _ in range(3)]
-    parts = deformable._Parts(Told(0.5, 0.4, 0.5 + gain), (), deformable.SteepestAscent(), Plateau(), None)
+    parts = deformable._Parts(ToldValues(0.5, 0.4, 0.5 + gain), (), deformable.SteepestAscent(), Plateau(), None)
     found = stage._best_of(fields[1:], fields[:1], parts, (stage._empty(1), stage._empty(1)))
     assert found is fields[best]
+
+
+def test_smoothness_is_for_the_finest_level_too():
+    plain, wide = DeformablePlan(), words._deformable("brain", 2.0)
+    for before, after in zip(plain.fine_regularities, wide.fine_regularities, strict=True):
+        assert vars(after) == vars(before.scaled(2.0))
+    assert wide.fine_regularities[1].shear == 4 * plain.fine_regularities[1].shear < wide.regularities[1].shear

@@ -106,6 +106,33 @@ def test_two_contrasts_stay_two():
     assert alignment._choose(work_of(head, shaded(inverted, 1)), STILL).name == "mi"
 
 
+def test_the_difference_in_shading_grows_with_the_ramp_between_both_images():
+    plain, weak, strong = map(prepare, (phantoms.head(), shaded(phantoms.head(), 1), shaded(phantoms.head(), 1, 3.0)))
+    ramp = torch.linspace(-0.5, 0.5, plain.grid.shape[0])[:, None, None].expand(plain.grid.shape)
+    spread, found = float(ramp[plain.foreground].std()), shading.shading_between(plain, weak, STILL)
+    assert shading.shading_between(plain, plain, STILL) == pytest.approx(0, abs=1e-6)
+    assert 0.5 * spread < found < spread  # neighbourhoods even some of it out
+    assert shading.shading_between(plain, strong, STILL) == pytest.approx(3 * found, rel=0.03)
+    assert shading.shading_between(strong, plain, STILL) == pytest.approx(3 * found, rel=0.03)
+
+
+def test_objects_that_do_not_meet_do_not_differ():
+    apart, head = np.eye(4), prepare(phantoms.head())
+    apart[0, 3] = 1e3
+    assert shading.shading_between(head, prepare(dim_side()), apart) == 0
+
+
+@pytest.mark.parametrize(("lost", "is_evened"), [(0.07, True), (0.09, False)], ids=["shading", "anatomy"])
+def test_slow_differences_by_which_images_correlate_are_anatomy_and_stay(
+    lost: float, is_evened: bool, monkeypatch: pytest.MonkeyPatch
+):
+    work, told = work_of(phantoms.head(), dim_side()), iter((0.9, 0.9 - lost))
+    monkeypatch.setattr(alignment, "correlation_inside", lambda *_volumes: next(told))
+    choice, fixed, _ = alignment.settle_shading(work, build("lncc", work.fixed, work.moving, "asked for"), STILL)
+    assert (fixed is not work.fixed) == is_evened
+    assert ("slow shading was taken out" in choice.why) == is_evened
+
+
 def test_images_without_shading_are_deformed_as_they_are():
     work = work_of(phantoms.head(), phantoms.head())
     choice = build("lncc", work.fixed, work.moving, "asked for")

@@ -90,3 +90,18 @@ def test_stiff_bodies_relax_in_several_stable_steps():
 def test_elasticity_refuses_weights_below_zero():
     with pytest.raises(ValueError, match="0 or more"):
         Elasticity(volume=-0.1)
+
+
+@pytest.mark.parametrize("regularity", ENERGIES, ids=lambda regularity: type(regularity).__name__)
+def test_energies_are_scaled_so_that_wider_structures_cost_as_much(regularity: AbstractRegularity):
+    def wave(width: int) -> torch.Tensor:
+        angle = 2 * torch.pi * torch.arange(4 * 64.0) / (16 * width)
+        return torch.cos(angle)[None, None, :, None, None].expand(1, 3, -1, 4, 4).contiguous()
+
+    assert float(regularity.scaled(2.0).energy(wave(2))) == pytest.approx(float(regularity.energy(wave(1))), rel=0.05)
+
+
+def test_widths_are_scaled_as_they_are_and_weights_of_elasticity_by_the_square():
+    gaussian, elasticity = Gaussian(1.5, 0.5).scaled(2.0), Elasticity(0.02, 0.05, 0.2).scaled(2.0)
+    assert (gaussian.fluid_voxels, gaussian.elastic_voxels) == (3.0, 1.0)
+    assert (elasticity.shear, elasticity.volume, elasticity.fluid_volume) == (0.08, 0.2, 0.8)

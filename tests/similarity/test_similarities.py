@@ -8,7 +8,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 
 from examples import noise, smooth_noise
-from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, MutualInformation
+from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, MutualInformation, WeightedChannels
 
 ALL: dict[str, AbstractSimilarity] = {
     "MSE": MSE(),
@@ -337,3 +337,19 @@ def test_descriptors_of_mind_are_what_its_value_compares(shape):
     expected = -(theirs - mine).square().flatten(1).mean(1).double()
     torch.testing.assert_close(similarity.value_and_gradient(fixed, warped)[0], expected, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(similarity.descriptors(5 - fixed), theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["as_guide", "as_judge"])
+def test_faint_windows_reward_no_contrast_in_a_guide_or_a_judge(of: str):
+    """Where the variance is that of the noise the plain correlation is larger for an image with more contrast."""
+    plain, fixed = LNCC(), 0.03 * texture(12, 13, 14)
+    other = getattr(plain, of)()
+    assert value_of(plain, fixed, 1.5 * fixed) > 1.1 * value_of(plain, fixed, fixed)
+    assert value_of(other, fixed, 1.5 * fixed) < value_of(other, fixed, fixed) == pytest.approx(1, abs=1e-6)
+    channels = getattr(WeightedChannels(plain, [1.0]), of)()
+    assert value_of(channels, fixed, 1.5 * fixed) == pytest.approx(value_of(other, fixed, 1.5 * fixed))
+
+
+def test_a_guide_is_led_by_clear_windows_where_a_judge_sees_faint_ones_too():
+    fixed, warped = 0.05 * texture(12, 13, 14), 0.05 * texture(12, 13, 14, seed=1)
+    assert value_of(LNCC().as_guide(), fixed, warped) > value_of(LNCC().as_judge(), fixed, warped)

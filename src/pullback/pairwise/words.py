@@ -8,11 +8,10 @@ import numpy as np
 
 from pullback.checks import check_choice, check_device
 from pullback.io import read_transform
-from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, Plateau, build
+from pullback.registration import Candidate, Choice, DeformablePlan, Level, LinearPlan, Plan, build
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.initialisation import METHODS
 from pullback.registration.planes import lift_matrix
-from pullback.regularity import Elasticity, Gaussian
 from pullback.space import Grid
 from pullback.transforms import AbstractLinear, AbstractTransform
 
@@ -151,15 +150,12 @@ def _builder(similarity: str) -> Callable[..., Choice] | None:
 
 
 def _deformable(preset: str, smoothness: float) -> DeformablePlan:
-    """Widths grow with `smoothness`, the weights of elasticity, which are squared widths, with its square."""
-    gaussian, elasticity = Gaussian(), Elasticity()
-    regularities = (
-        Gaussian(gaussian.fluid_voxels * smoothness, gaussian.elastic_voxels * smoothness),
-        Elasticity(
-            *(weight * smoothness**2 for weight in (elasticity.shear, elasticity.volume, elasticity.fluid_volume))
-        ),
+    plain = DeformablePlan()
+    coarse, fine = (
+        tuple(regularity.scaled(smoothness) for regularity in regularities)
+        for regularities in (plain.regularities, plain.fine_regularities)
     )
-    return DeformablePlan(levels=PRESETS[preset], regularities=regularities, stop=Plateau())
+    return DeformablePlan(PRESETS[preset], coarse, fine)
 
 
 def _start(

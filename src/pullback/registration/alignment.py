@@ -37,7 +37,7 @@ from pullback.registration.initialisation import (
 from pullback.registration.linear import Comparison, Frame, Restraint, optimise
 from pullback.registration.plan import Plan
 from pullback.registration.result import StageHistory
-from pullback.registration.shading import without_shading
+from pullback.registration.shading import shading_between, without_shading
 from pullback.registration.sweep import search_thoroughly
 from pullback.registration.verdict import PLAUSIBLE_MARGIN, WEAK_DEPENDENCE
 from pullback.registration.volume import Volume
@@ -56,8 +56,12 @@ ALIKE = 0.065
 """Distance of local structures at `COARSE_OBJECT_VOXELS` below which two images show the same thing in one contrast,
 whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
 (``docs/accuracy.md``)."""
-LEAST_SHADING = 0.02
-"""Slow shading is taken out of images that correlate better without it by this much."""
+LEAST_SHADING = 0.09
+"""Slow shading is taken out where the ratio of both images' local brightness varies by this (the standard deviation of
+its logarithm) or more. Of brains that are not shaded a third of the pairs at 2 mm are above this too ..."""
+MOST_CORRELATION_LOST = 0.08
+"""... but without their slow differences, which are anatomy, these correlate less by 0.1 and more; shaded pairs lose
+0.06 at most (``docs/accuracy.md``)."""
 RESTRAINT = 0.2
 """Restraint of a map that is held near its start, in units of MIND: prostates like 0.3 a little better, a mouse that is
 held by mistake less (``docs/accuracy.md``)."""
@@ -306,20 +310,20 @@ def _choose(work: Work, matrix: np.ndarray) -> Choice:
 
 
 def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choice, Volume, Volume]:
-    """What the deformable stage compares: the volumes, without slow shading where they correlate better so.
+    """What the deformable stage compares: the volumes, without slow shading where they differ by it.
 
     Then other poses are compared without it too, since shading makes all of them alike.
     """
     if choice.name != "lncc":
         return choice, work.fixed, work.moving
     volumes = at(work, COARSE_OBJECT_VOXELS)
-    shaded, evened = (correlation_inside(*pair, matrix) for pair in (volumes, without_shading(*volumes)))
-    if evened < shaded + LEAST_SHADING:
+    spread = shading_between(*volumes, matrix)
+    if spread < LEAST_SHADING:
         return choice, work.fixed, work.moving
-    why = (
-        f"{choice.why}; slow shading was taken out before deforming "
-        f"(correlation with it {shaded:.2f}, without {evened:.2f})"
-    )
+    shaded, evened = (correlation_inside(*pair, matrix) for pair in (volumes, without_shading(*volumes)))
+    if evened < shaded - MOST_CORRELATION_LOST:
+        return choice, work.fixed, work.moving
+    why = f"{choice.why}; slow shading was taken out before deforming (the images differ by {spread:.0%} in it)"
     fixed, moving = without_shading(work.fixed, work.moving)
     work.margin = margin_over_rivals(fixed, moving, choice, matrix)
     return replace(choice, why=why), fixed, moving

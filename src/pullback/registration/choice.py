@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pullback import functional
 from pullback.registration.linear import Comparison
@@ -13,6 +14,8 @@ from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, Mutual
 
 SAME_CONTRAST = 0.3
 """Correlation inside the overlap above which two images count as of one contrast."""
+LEAST_OVERLAP_VOXELS = 8
+"""Of fewer voxels nothing is said."""
 
 ACROSS_CONTRASTS = ("mi", "mind")
 """Similarities for two contrasts; where to start is searched by mutual information for all of them."""
@@ -60,16 +63,24 @@ def structure_distance(fixed: Volume, moving: Volume, matrix: np.ndarray) -> flo
 def _value_inside(
     fixed: Volume, moving: Volume, matrix: np.ndarray, similarity: AbstractSimilarity, empty: float
 ) -> float:
-    comparison = Comparison(fixed, moving, similarity, ignores_view=True)
-    warped, weights = comparison.warp(matrix)
+    warped, inside = seen_by_both(fixed, moving, matrix)
+    if inside is None:
+        return empty
+    return float(similarity.value_and_gradient(fixed.tensor, warped, inside)[0][0])
+
+
+def seen_by_both(fixed: Volume, moving: Volume, matrix: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    """The moving volume on the fixed grid under a world matrix, and weights of voxels where both foregrounds are.
+
+    None in place of weights where hardly any voxel is.
+    """
+    warped, weights = Comparison(fixed, moving, NCC(), ignores_view=True).warp(matrix)
     voxel_map = moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy()
     still = torch.zeros(1, 3, *fixed.grid.shape)
     seen = functional.warp(moving.foreground[None, None].to(torch.float32), still, voxel_map, fill=0.0)
     inside = (seen > 0.5).to(torch.float32) * fixed.foreground
     inside = inside if weights is None else inside * weights
-    if float(inside.sum()) < 8:
-        return empty
-    return float(similarity.value_and_gradient(fixed.tensor, warped, inside)[0][0])
+    return warped, None if float(inside.sum()) < LEAST_OVERLAP_VOXELS else inside
 
 
 def build(name: str, fixed: Volume, moving: Volume, why: str) -> Choice:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pullback import functional
 from pullback.functional.lifting import empty_like_shape
-from pullback.registration.schedule import Level, Plateau, fitting_levels
+from pullback.registration.schedule import Level, Plateau, fitting_levels, is_cheap
 from pullback.registration.volume import Volume
 from pullback.regularity import AbstractRegularity
 from pullback.similarity import AbstractSimilarity
@@ -154,6 +154,7 @@ def deform(
     similarity: AbstractSimilarity,
     regularities: Sequence[AbstractRegularity],
     levels: Sequence[Level],
+    fine_regularities: Sequence[AbstractRegularity] | None = None,
     optimiser: SteepestAscent | None = None,
     stop: Plateau | None = None,
     device: str = "cpu",
@@ -168,6 +169,8 @@ def deform(
         similarity: What to maximise.
         regularities: Applied in order.
         levels: Coarse to fine.
+        fine_regularities: In place of `regularities` at the finest level of a lattice that is not small (default: the
+            same).
         optimiser: From force to update.
         stop: When to leave a level early.
         device: Where to compute, ``cpu`` or ``cuda``.
@@ -187,6 +190,8 @@ def deform(
         if start is not None and level is fitting[0]:
             stage.fade_out(there)
         num_rounds = level.rounds_on(stage.grid.num_voxels)
+        if level is fitting[-1] and fine_regularities is not None and not is_cheap(stage.grid.num_voxels):
+            parts = replace(parts, regularities=fine_regularities)
         for number in range(num_rounds):
             begin, end = number / num_rounds, (number + 1) / num_rounds
             if level is fitting[-1] and number == num_rounds - 1:
@@ -218,6 +223,11 @@ class _Parts:
     optimiser: SteepestAscent
     stop: Plateau
     on_step: OnStep | None
+
+    @property
+    def guide(self) -> AbstractSimilarity:
+        """What each step improves; levels are judged by the similarity's judge."""
+        return self.similarity.as_guide()
 
     def objective(self, displacement: Tensor, value: float) -> float:
         """A similarity's value less the energies of a displacement."""
@@ -337,7 +347,7 @@ class _Stage:
             if parts.stop.is_reached(values):
                 reason = f"gained less than {parts.stop.tolerance:g} in {parts.stop.window} steps"
                 break
-        values.append(self._compare(displacement, parts.similarity, images)[0])
+        values.append(self._compare(displacement, parts.guide, images)[0])
         best = self._best_of([start, displacement], rivals, parts, images)
         return (best, values, reason) if best is displacement else (best, values, "gained nothing and was taken back")
 
@@ -375,7 +385,7 @@ class _Stage:
         self, displacement: Tensor, parts: _Parts, force: Tensor, room: Tensor, images: tuple[Tensor, Tensor]
     ) -> tuple[float, Tensor]:
         """The objective's similarity and, per voxel, how it grows with a displacement."""
-        value, slope, warped = self._compare(displacement, parts.similarity, images)
+        value, slope, warped = self._compare(displacement, parts.guide, images)
         functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=force)
         for c in range(1, slope.shape[1]):
             force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room))

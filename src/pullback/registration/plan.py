@@ -32,10 +32,22 @@ class LinearPlan:
 
 @dataclass(frozen=True)
 class DeformablePlan:
-    """The deformable stage: its parts."""
+    """The deformable stage: its parts.
+
+    Attributes:
+        levels: Coarse to fine.
+        regularities: Applied in order.
+        fine_regularities: In their place at the finest level where the lattice is large: what is left to move there is
+            small, and is seen in detail.
+        optimiser: From force to update.
+        stop: When to leave a level early.
+    """
 
     levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15, num_rounds=3))
     regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(), Elasticity()))
+    fine_regularities: Sequence[AbstractRegularity] = field(
+        default_factory=lambda: (Gaussian(), Elasticity(shear=0.01, volume=0.02))
+    )
     optimiser: SteepestAscent = field(default_factory=SteepestAscent)
     stop: Plateau = field(default_factory=Plateau)
 

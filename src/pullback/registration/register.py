@@ -102,6 +102,7 @@ def _run_deformable(
         matrix,
         similarity=similarity,
         regularities=plan.regularities,
+        fine_regularities=plan.fine_regularities,
         levels=plan.levels,
         optimiser=plan.optimiser,
         stop=plan.stop,

@@ -9,7 +9,12 @@ from pullback.registration.volume import Volume
 SMALLEST_LEVEL_VOXELS = 22
 """A level's longest axis has at least this many voxels: of fewer, windows of 5 see nothing local, and mislead."""
 CHEAP_VOXELS = 2**20
-"""Lattices of fewer voxels have time for more than one round."""
+"""Lattices of fewer voxels are small: they have time for more than one round, and little detail."""
+
+
+def is_cheap(num_voxels: int) -> bool:
+    """Whether a lattice of so many voxels has time for more than one round."""
+    return num_voxels < CHEAP_VOXELS
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Level:
 
     def rounds_on(self, num_voxels: int) -> int:
         """Rounds on a lattice of so many voxels."""
-        return self.num_rounds if num_voxels < CHEAP_VOXELS else 1
+        return self.num_rounds if is_cheap(num_voxels) else 1
 
     def factors(self, volume: Volume) -> tuple[int, ...]:
         """Voxels to average along each axis: less along axes that are coarse already, never along a flat one."""

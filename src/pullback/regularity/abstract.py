@@ -1,12 +1,17 @@
 """What every regularity is: an opinion on how a deformation may bend, given as smoothing, as an energy, or both."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
+from typing import Self
 
 from torch import Tensor
 
 
-class AbstractRegularity(ABC):  # noqa: B024 - every method has a meaning when it is not overridden
+class AbstractRegularity(ABC):
     """Fields are ``(B, D, *shape)`` in voxels. What a subclass does not override leaves everything as it is."""
+
+    @abstractmethod
+    def scaled(self, smoothness: float) -> Self:
+        """The same for structures so many times as wide: widths grow with it, weights with the power they go by."""
 
     def smooth_update(self, update: Tensor, scratch: Tensor) -> Tensor:
         """Smooth an update before it is applied (fluid), in place or into `scratch`, and return where it is."""

@@ -23,6 +23,10 @@ class Bending(AbstractRegularity):
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = check_at_least("weight", weight, 0)
 
+    def scaled(self, smoothness: float) -> "Bending":
+        """The weight, of second derivatives squared, times the fourth power."""
+        return Bending(self.weight * smoothness**4)
+
     def energy(self, displacement: Tensor) -> Tensor:
         """See the class."""
         total = displacement.new_zeros(displacement.shape[0])

@@ -20,6 +20,10 @@ class Diffusion(AbstractRegularity):
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = check_at_least("weight", weight, 0)
 
+    def scaled(self, smoothness: float) -> "Diffusion":
+        """The weight, of first derivatives squared, times the square."""
+        return Diffusion(self.weight * smoothness**2)
+
     def energy(self, displacement: Tensor) -> Tensor:
         """See the class."""
         num_dims = displacement.ndim - 2

@@ -36,6 +36,10 @@ class Elasticity(AbstractRegularity):
             )
         self.shear, self.volume, self.fluid_volume = shear, volume, fluid_volume
 
+    def scaled(self, smoothness: float) -> "Elasticity":
+        """The same with weights, which are squared widths, times the square of that."""
+        return Elasticity(*(weight * smoothness**2 for weight in (self.shear, self.volume, self.fluid_volume)))
+
     def smooth_update(self, update: Tensor, scratch: Tensor) -> Tensor:
         """The second term alone."""
         return _relax(update, scratch, 0.0, self.fluid_volume)

@@ -26,6 +26,10 @@ class Gaussian(AbstractRegularity):
             )
         self.fluid_voxels, self.elastic_voxels = fluid_voxels, elastic_voxels
 
+    def scaled(self, smoothness: float) -> "Gaussian":
+        """The same with widths so many times as large."""
+        return Gaussian(self.fluid_voxels * smoothness, self.elastic_voxels * smoothness)
+
     def smooth_update(self, update: Tensor, scratch: Tensor) -> Tensor:
         """Fluid smoothing, in place."""
         if self.fluid_voxels == 0:

@@ -27,6 +27,10 @@ class AbstractSimilarity(ABC):
             out: Where the derivative may be written.
         """
 
+    def as_guide(self) -> "AbstractSimilarity":
+        """The similarity whose derivative leads a deformation."""
+        return self
+
     def as_judge(self) -> "AbstractSimilarity":
         """The similarity by which two results are compared; its maximum is two equal images."""
         return self

@@ -5,6 +5,9 @@ from torch import Tensor
 from pullback.functional import local_correlation
 from pullback.similarity.abstract import AbstractSimilarity
 
+GUIDE_NOISE = 3.0
+"""Noise of the guide of a deformation, in units of that of the judge (``docs/accuracy.md``)."""
+
 
 class LNCC(AbstractSimilarity):
     r"""Correlation in small windows, averaged over windows and channels; 1 is a perfect match.
@@ -14,7 +17,7 @@ class LNCC(AbstractSimilarity):
 
     In windows with little contrast $\epsilon$ rewards more of it, so that an image moves a little against itself. With
     shared noise ($\mathrm{cov} + \epsilon$ for cov) equal images are the maximum, at the price of some blindness to
-    changes of intensity: the better judge, the worse guide (``docs/accuracy.md``).
+    changes of intensity: so guide and judge of a deformation share it (``docs/accuracy.md``).
 
     Args:
         radius_voxels: Half width of the windows.
@@ -52,6 +55,13 @@ class LNCC(AbstractSimilarity):
             out=out,
         )
 
+    def as_guide(self) -> "LNCC":
+        """The same with more noise, which is shared: faint windows do not lead, at the price of some blindness."""
+        return self._with_shared(GUIDE_NOISE * self.noise)
+
     def as_judge(self) -> "LNCC":
         """The same with shared noise."""
-        return LNCC(radius_voxels=self.radius_voxels, noise=self.noise, noise_is_shared=True, squared=self.squared)
+        return self._with_shared(self.noise)
+
+    def _with_shared(self, noise: float) -> "LNCC":
+        return LNCC(radius_voxels=self.radius_voxels, noise=noise, noise_is_shared=True, squared=self.squared)
