@@ -29,7 +29,7 @@ from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.loop import train
 from pullback.training.recipe import Recipe, read_recipe
 
-PULLBACK = ("-m", "pullback.cli.main")
+PULLBACK = ("-m", "pullback")
 FIRST_COUNTED, LAST_COUNTED = 3, 9
 """Steps between which the cost of one is measured."""
 SMALLEST_RUN = 50

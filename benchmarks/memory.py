@@ -98,7 +98,7 @@ def _alone(pair: list[Path], threads: int) -> dict[str, object]:
 
 def _written(pair: list[Path], out: Path, threads: int) -> dict[str, object]:
     words = ["register", *map(str, pair), "--out", str(out), "--threads", str(threads), "--quiet"]
-    row, _ = _measured([sys.executable, "-m", "pullback.cli.main", *words])
+    row, _ = _measured([sys.executable, "-m", "pullback", *words])
     result = json.loads((out / "result.json").read_text())
     return {"what": "all written", **row, "verdict": result["verdict"]["value"], "stages": result["timings_seconds"]}
 

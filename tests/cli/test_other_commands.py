@@ -277,9 +277,7 @@ def test_spreading_of_initial():
 
 
 def test_a_true_process_prints_its_version():
-    found = subprocess.run(
-        [sys.executable, "-m", "pullback.cli.main", "--version"], capture_output=True, text=True, timeout=120
-    )
+    found = subprocess.run([sys.executable, "-m", "pullback", "--version"], capture_output=True, text=True, timeout=120)
     assert (found.returncode, found.stdout, found.stderr) == (0, f"pullback {pb.__version__}\n", "")
 
 

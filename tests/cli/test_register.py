@@ -335,7 +335,7 @@ def test_fields_of_view_apart_fail_by_verdict(here: Path):
 
 def pullback(*words: str, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "pullback.cli.main", *words],
+        [sys.executable, "-m", "pullback", *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,7 +5,6 @@ verdict, 4 pairs of a table that could not be scored, 130 interrupted, 143 termi
 standard error.
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +29,12 @@ from pullback.cli import (
     submission,
     train,
 )
+from pullback.cli.interruption import INTERRUPTED, TERMINATED, Terminated, say
 from pullback.cli.words import spread_initial
 from pullback.version import __version__
 
 INPUT_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-DONE, MACHINE, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, MACHINE, BAD_INPUT, FAILED = 0, 1, 2, 3
 
 app = typer.Typer(
     name="pullback",
@@ -81,20 +81,6 @@ app.command("train")(train.command)
 app.add_typer(models.app, name="models")
 
 
-class _Terminated(BaseException):
-    """SIGTERM, by which batch systems end a job (no KeyboardInterrupt, which the parser would take for Ctrl-C)."""
-
-
-def _terminate(*_: object) -> None:
-    raise _Terminated
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; every error becomes one line."""
     if "" in arguments:
@@ -103,8 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         command = typer.main.get_command(app)
         words = spread_initial([_at_home(word) for word in arguments]) or ["--help"]
         status = command.main(words, prog_name="pullback", standalone_mode=False)
-    except _Terminated:
-        return _complain("terminated; nothing half-written stays behind", TERMINATED)
+    except Terminated:
+        return say(TERMINATED)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except MemoryError:
@@ -118,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _complain(f"{error.format_message()} See 'pullback --help'.", BAD_INPUT)
     if status == INTERRUPTED:
-        return _complain("interrupted; nothing half-written stays behind", INTERRUPTED)
+        return say(INTERRUPTED)
     return status if isinstance(status, int) else DONE
 
 
@@ -134,7 +120,3 @@ def _complain(message: str, status: int) -> int:
     line = " ".join(message.split())
     print(f"pullback: {line}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    main()

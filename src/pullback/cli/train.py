@@ -13,13 +13,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pullback.cli.interruption import INTERRUPTED
 from pullback.cli.scans import prepared_scans
 from pullback.training.checkpoint import BEST, LAST
 from pullback.training.loop import STOPPED, OnStep, Trained, train
 from pullback.training.recipe import read_recipe
 from pullback.training.results import check_place, evaluate_network, write_rows
 
-INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 15.0
 SHOWN = ("loss", "validation_dice", "validation_similarity", "best")
 
