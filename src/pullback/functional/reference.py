@@ -68,17 +68,18 @@ def local_correlation(
 ) -> Tensor:
     """Local correlation of every window, ``(B, C, I, J, K)``, times the weight of its centre.
 
-    `noises` are added to the variances and to the covariance.
+    `noises` are what is added to the variances and to the covariance, and the contrast by which windows count.
     """
-    noise, shared_noise = noises
+    noise, shared_noise, contrast = noises
     ones = torch.ones_like(fixed) if weights is None else weights.expand_as(fixed)
     count = box_sum(ones, radii).clamp(min=1.0)
     mean_f, mean_w = box_sum(ones * fixed, radii) / count, box_sum(ones * warped, radii) / count
-    var_f = (box_sum(ones * fixed * fixed, radii) / count - mean_f**2).clamp(min=0) + noise
+    clean_var_f = (box_sum(ones * fixed * fixed, radii) / count - mean_f**2).clamp(min=0)
+    var_f = clean_var_f + noise
     var_w = (box_sum(ones * warped * warped, radii) / count - mean_w**2).clamp(min=0) + noise
     covariance = box_sum(ones * fixed * warped, radii) / count - mean_f * mean_w + shared_noise
     correlation = covariance**2 / (var_f * var_w) if squared else covariance / (var_f * var_w).sqrt()
-    return ones * correlation
+    return ones * correlation * (clean_var_f / (clean_var_f + contrast) if contrast > 0 else 1.0)
 
 
 def gradient(image: Tensor) -> Tensor:

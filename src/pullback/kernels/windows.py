@@ -2,7 +2,8 @@
 
 Box sums are made by adding the lines of each window directly, never by running totals, so no rounding error travels
 along an axis and the result does not depend on where the volume is divided between threads. Windows in which the fixed
-image is zero everywhere have no covariance and no derivative: they are left out, which changes no number.
+image is zero everywhere have no covariance and no derivative, or do not count: they are left out, which changes no
+number.
 
 A task is a tile of lines over a block of planes, small enough that all it keeps stays in the second cache. Several
 quantities of one line (five moments, three factors) stand one after the other with zeros between them, and are summed
@@ -128,7 +129,7 @@ def _find_factors(sums, inverse_counts, weights, start, weighted, noises, square
     The derivative by the warped voxel x is the sum over its windows of ``a f(x) - b w(x) - c``. Returns the sum of the
     correlation over the windows.
     """
-    noise, shared_noise = noises
+    noise, shared_noise, contrast = noises
     total = F4(0)
     s1, s2, s3, s4, s5 = U8(size), U8(2 * size), U8(3 * size), U8(4 * size), U8(5 * size)
     for k in range(size - 2 * radius):
@@ -139,10 +140,17 @@ def _find_factors(sums, inverse_counts, weights, start, weighted, noises, square
         else:
             outer, scale = F4(1), inverse_counts[U8(k)]
         mean_f, mean_w = sums[e] * scale, sums[s1 + e] * scale
-        var_f = max(sums[s2 + e] * scale - mean_f * mean_f, F4(0)) + noise
+        clean_var_f = max(sums[s2 + e] * scale - mean_f * mean_f, F4(0))
+        var_f = clean_var_f + noise
         var_w = max(sums[s3 + e] * scale - mean_w * mean_w, F4(0)) + noise
         covariance = sums[s4 + e] * scale - mean_f * mean_w + shared_noise
-        inverse = F4(1) / (var_f * var_w)
+        product = var_f * var_w
+        if contrast > 0:  # one division for two quotients
+            inverse_all = F4(1) / (product * (clean_var_f + contrast))
+            inverse = inverse_all * (clean_var_f + contrast)
+            outer *= clean_var_f * product * inverse_all
+        else:
+            inverse = F4(1) / product
         if squared:
             value = covariance * covariance * inverse
             a = F4(2) * covariance * inverse * scale * outer
@@ -192,10 +200,11 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
     Args:
         fixed, warped: ``(I, J, K)``.
         weights: ``(I, J, K)`` weights of voxels inside windows and of windows in the sum; read if `weighted`.
-        spans: ``(2, I, J)``: where each line of `fixed` begins and ends to be other than zero; whole lines if the noise
-            is shared.
+        spans: ``(2, I, J)``: where each line of `fixed` begins and ends to be other than zero; whole lines if windows
+            without any of it count.
         radii: Half widths of the window along the three axes; windows are cut at the edges.
-        noises: Added to both variances, and to the covariance.
+        noises: What is added to both variances, and to the covariance, and the contrast by which windows count (0:
+            they all do alike).
         squared: Whether the correlation is squared.
         factor: Of the derivative.
         gradient: Out, ``(I, J, K)``: derivative of the sum over windows, times `factor`.

@@ -1,6 +1,6 @@
 """The end of a registration: the evidence for and against what was found, the verdict, and both in one result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ EVIDENCE_OBJECT_VOXELS = 80
 last level of the linear stage."""
 USEFUL_OVERLAP = 0.25
 """Overlap (Dice) of the objects by headers from which "before" means the headers' alignment."""
+TAKEN_BACK = "taken back, with all levels before it: the images agreed less than after the linear stage"
+"""Reason of the last level of a deformation that did not help."""
 BY_HEADERS, BY_CENTRES = "as the headers say", "centres of mass together"
 """What "before" can mean; reports say it where it is not the first."""
 
@@ -65,8 +67,16 @@ class Maps:
         back = self.linear.inverse()
         return back if self.field is None else chain(self.field.inverse(), back)
 
+    def without_deformation(self) -> "Maps":
+        """The same linear map after a field of zeros."""
+        zeros, grid = torch.zeros_like(self.field.displacement), self.field.grid
+        inverse = DisplacementField(zeros, grid, DisplacementField(zeros, grid))
+        return replace(self, field=DisplacementField(zeros, grid, inverse))
 
-def conclude(work: Work, initialisation: Initialisation | None, choice: Choice, maps: Maps) -> RegistrationResult:
+
+def conclude(
+    work: Work, initialisation: Initialisation | None, choice: Choice, maps: Maps, *, has_to_gain: bool
+) -> RegistrationResult:
     """Gather the evidence and judge.
 
     Args:
@@ -74,6 +84,8 @@ def conclude(work: Work, initialisation: Initialisation | None, choice: Choice, 
         initialisation: The starts that were tried; None if the start was given.
         choice: The similarity that was used.
         maps: What was found.
+        has_to_gain: Whether the deformation is taken back where the images agree less by it. The finest level sees the
+            noise of both and follows it, the resolution of the evidence is too coarse for that.
     """
     fixed, moving = at(work, EVIDENCE_OBJECT_VOXELS)
     before, before_name, view_before = _before(fixed, moving)
@@ -81,6 +93,9 @@ def conclude(work: Work, initialisation: Initialisation | None, choice: Choice, 
     view = view_linear if maps.field is None else look_through(fixed, moving, maps.forward)
     at_first, after_linear = (similarity_through(fixed, seen, choice.similarity) for seen in (view_before, view_linear))
     after = after_linear if view is view_linear else similarity_through(fixed, view, choice.similarity)
+    if has_to_gain and after < after_linear:
+        maps, view, after = maps.without_deformation(), view_linear, after_linear
+        work.history[-1] = replace(work.history[-1], reason=TAKEN_BACK)
     grid, region = work.fixed.image_grid, _in_image(work.fixed)
     forward, backward = maps.forward, maps.backward
     evidence = Evidence(

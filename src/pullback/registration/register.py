@@ -70,7 +70,8 @@ def _run(pair: Pair, work: Work) -> RegistrationResult:
         with work.stage("inverse"):
             field = _as_field(deformation, work.fixed.is_flat, is_mended=deforms)
     with work.stage("evidence"):
-        return conclude(work, initialisation, choice, Maps(linear, field))
+        has_to_gain = deforms and work.plan.network is None
+        return conclude(work, initialisation, choice, Maps(linear, field), has_to_gain=has_to_gain)
 
 
 def _prepare(pair: Pair, plan: Plan, on_progress: OnProgress) -> Work:

@@ -5,8 +5,10 @@ from torch import Tensor
 from pullback.functional import local_correlation
 from pullback.similarity.abstract import AbstractSimilarity
 
-GUIDE_NOISE = 3.0
+GUIDE_NOISE = 0.3
 """Noise of the guide of a deformation, in units of that of the judge (``docs/accuracy.md``)."""
+GUIDE_CONTRAST = 0.3
+"""Variance at which a window of the fixed image counts half for that guide, for images of unit variance."""
 
 
 class LNCC(AbstractSimilarity):
@@ -19,10 +21,16 @@ class LNCC(AbstractSimilarity):
     shared noise ($\mathrm{cov} + \epsilon$ for cov) equal images are the maximum, at the price of some blindness to
     changes of intensity: so guide and judge of a deformation share it (``docs/accuracy.md``).
 
+    Each window may count by the contrast of the fixed image in it, as
+    $\mathrm{var}_w f / (\mathrm{var}_w f + \kappa)$. What is a perfect match stays one, as this does not depend on the
+    moving image, but its value is below 1. Faint windows lead little then without much noise, which would make
+    it less blind to changes of intensity.
+
     Args:
         radius_voxels: Half width of the windows.
         noise: $\epsilon$, the variance below which a window says nothing, for images of unit variance.
         noise_is_shared: Whether the images have that noise in common.
+        contrast: $\kappa$; 0: all windows count alike.
         squared: Whether the correlation is squared, so that locally inverted contrast counts too.
 
     Reference:
@@ -31,14 +39,22 @@ class LNCC(AbstractSimilarity):
     """
 
     def __init__(
-        self, *, radius_voxels: int = 2, noise: float = 1e-3, noise_is_shared: bool = False, squared: bool = True
+        self,
+        *,
+        radius_voxels: int = 2,
+        noise: float = 1e-3,
+        noise_is_shared: bool = False,
+        contrast: float = 0.0,
+        squared: bool = True,
     ) -> None:
         if radius_voxels < 1:
             raise ValueError(f"`radius_voxels` is {radius_voxels}, but windows need a radius of at least 1 voxel.")
         if noise <= 0:
             raise ValueError(f"`noise` is {noise}, but a variance above zero is needed to keep flat windows finite.")
-        self.radius_voxels, self.noise = radius_voxels, noise
-        self.noise_is_shared, self.squared = noise_is_shared, squared
+        if contrast < 0:
+            raise ValueError(f"`contrast` is {contrast}, but a variance is 0 or more.")
+        self.radius_voxels, self.noise, self.noise_is_shared = radius_voxels, noise, noise_is_shared
+        self.contrast, self.squared = contrast, squared
 
     def value_and_gradient(
         self, fixed: Tensor, warped: Tensor, weights: Tensor | None = None, *, out: Tensor | None = None
@@ -51,17 +67,24 @@ class LNCC(AbstractSimilarity):
             radius_voxels=self.radius_voxels,
             noise=self.noise,
             noise_is_shared=self.noise_is_shared,
+            contrast=self.contrast,
             squared=self.squared,
             out=out,
         )
 
     def as_guide(self) -> "LNCC":
-        """The same with more noise, which is shared: faint windows do not lead, at the price of some blindness."""
-        return self._with_shared(GUIDE_NOISE * self.noise)
+        """The same with less noise, which is shared, and windows that count by their contrast."""
+        return self._with_shared(GUIDE_NOISE * self.noise, GUIDE_CONTRAST)
 
     def as_judge(self) -> "LNCC":
         """The same with shared noise."""
-        return self._with_shared(self.noise)
+        return self._with_shared(self.noise, self.contrast)
 
-    def _with_shared(self, noise: float) -> "LNCC":
-        return LNCC(radius_voxels=self.radius_voxels, noise=noise, noise_is_shared=True, squared=self.squared)
+    def _with_shared(self, noise: float, contrast: float) -> "LNCC":
+        return LNCC(
+            radius_voxels=self.radius_voxels,
+            noise=noise,
+            noise_is_shared=True,
+            contrast=contrast,
+            squared=self.squared,
+        )
