@@ -146,7 +146,7 @@ def _operations(state: State) -> list[tuple[str, int, Callable[[], object]]]:
     warped, slope = empty_like_shape(1, 1, *shape), empty_like_shape(1, 1, *shape)
     force, room, update, spare = (empty_like_shape(1, 3, *shape) for _ in range(4))
     functional.warp(moving, field, fill=0.0, out=warped)
-    guide, (gaussian, elasticity) = LNCC().as_guide(), DeformablePlan().fine_regularities
+    guide, (gaussian, elasticity) = LNCC().as_guide(fixed), DeformablePlan().fine_regularities
     guide.value_and_gradient(fixed, warped, out=slope)
     raw = functional.multiply_by_gradient(slope, warped)
     width = gaussian.fluid_voxels

@@ -20,26 +20,30 @@ def island(*channels: int, seed: int = 0) -> torch.Tensor:
     return noise(*channels, *SHAPE, seed=seed) * ((i - 0.2) ** 2 + j**2 + (k + 0.3) ** 2 < 0.2)
 
 
-def correlation(fixed: np.ndarray, warped: np.ndarray, spans: np.ndarray, *, weighted: bool, squared: bool):
-    """The kernel, with the spans given."""
+def correlation(
+    fixed: np.ndarray, warped: np.ndarray, spans: np.ndarray, *, contrast: float, weighted: bool, squared: bool
+):
+    """The kernel, with the spans given; the noise is shared where windows count by contrast."""
     gradient = np.full(SHAPE, np.nan, np.float32)
     values = np.full((SHAPE[0], windows.num_tiles(SHAPE[1])), np.nan)
     weights = np.ones(SHAPE, np.float32)
-    noises = (np.float32(1e-3), np.float32(0))
+    noises = (np.float32(1e-3), np.float32(1e-3 if contrast else 0), np.float32(contrast))
     one = np.float32(1)
     windows.correlation(fixed, warped, weights, weighted, spans, (2, 2, 2), noises, squared, one, gradient, values)
     return values.sum(), gradient
 
 
+@pytest.mark.parametrize("contrast", [0.0, 0.3])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("squared", [False, True])
-def test_windows_without_the_fixed_object_change_no_bit(weighted, squared):
+def test_windows_without_the_fixed_object_change_no_bit(weighted, squared, contrast):
     fixed, warped = island().numpy(), noise(*SHAPE, seed=1).numpy()
     found = np.empty((2, *SHAPE[:2]), np.int32)
     spans_of_volume(fixed, found[0], found[1])
     everywhere = np.stack([np.zeros(SHAPE[:2], np.int32), np.full(SHAPE[:2], SHAPE[2], np.int32)])
-    value, gradient = correlation(fixed, warped, found, weighted=weighted, squared=squared)
-    whole, exact = correlation(fixed, warped, everywhere, weighted=weighted, squared=squared)
+    settings = {"contrast": contrast, "weighted": weighted, "squared": squared}
+    value, gradient = correlation(fixed, warped, found, **settings)
+    whole, exact = correlation(fixed, warped, everywhere, **settings)
     assert value == pytest.approx(whole, rel=1e-6)
     assert np.array_equal(gradient, exact)
     assert (gradient != 0).mean() < 0.5

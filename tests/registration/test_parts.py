@@ -311,16 +311,25 @@ def test_the_guide_leads_and_the_judge_decides():
     volume, used = prepare(phantoms.texture()), []
 
     class Told(LNCC):
-        def as_guide(self) -> LNCC:
-            used.append("guide")
-            return super().as_guide()
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def value_and_gradient(self, *images: torch.Tensor, **room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            used.append(self.name)
+            return super().value_and_gradient(*images, **room)
+
+        def as_guide(self, fixed: torch.Tensor) -> LNCC:
+            assert fixed.shape[1] == 1
+            return Told("guide")
 
         def as_judge(self) -> LNCC:
-            used.append("judge")
-            return super().as_judge()
+            return Told("judge")
 
-    deformable.deform(volume, volume, np.eye(4), similarity=Told(), regularities=[Gaussian()], levels=(Level(1, 2),))
-    assert used == ["guide", "guide", "guide", "judge"]  # two steps, their end, and the decision
+    told = Told("neither")
+    deformable.deform(volume, volume, np.eye(4), similarity=told, regularities=[Gaussian()], levels=(Level(1, 2),))
+    assert used[:3] == ["guide"] * 3  # two steps and their end
+    assert set(used[3:]) == {"judge"}
 
 
 class ToldValues:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from examples import noise, smooth_noise
 from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, MutualInformation, WeightedChannels
+from pullback.similarity.lncc import usual_variance
 
 ALL: dict[str, AbstractSimilarity] = {
     "MSE": MSE(),
@@ -343,17 +344,19 @@ def test_descriptors_of_mind_are_what_its_value_compares(shape):
 def test_faint_windows_reward_no_contrast_in_a_guide_or_a_judge(of: str, perfect: float | None):
     """Where the variance is that of the noise the plain correlation is larger for an image with more contrast."""
     plain, fixed = LNCC(), 0.03 * texture(12, 13, 14)
-    other = getattr(plain, of)()
+    of_image = (fixed,) if of == "as_guide" else ()
+    other = getattr(plain, of)(*of_image)
     assert value_of(plain, fixed, 1.5 * fixed) > 1.1 * value_of(plain, fixed, fixed)
     assert value_of(other, fixed, 1.5 * fixed) < value_of(other, fixed, fixed)
     if perfect is not None:
         assert value_of(other, fixed, fixed) == pytest.approx(perfect, abs=1e-6)
-    channels = getattr(WeightedChannels(plain, [1.0]), of)()
+    channels = getattr(WeightedChannels(plain, [1.0]), of)(*of_image)
     assert value_of(channels, fixed, 1.5 * fixed) == pytest.approx(value_of(other, fixed, 1.5 * fixed))
 
 
 def test_nothing_matches_an_image_better_than_itself_in_a_guide():
-    fixed, guide = texture(12, 13, 14), LNCC().as_guide()
+    fixed = texture(12, 13, 14)
+    guide = LNCC().as_guide(fixed)
     _, slope = guide.value_and_gradient(fixed, fixed)
     _, plain_slope = LNCC().value_and_gradient(fixed, fixed)
     assert float(slope.abs().max()) < 1e-3 * float(plain_slope.abs().max())
@@ -362,20 +365,42 @@ def test_nothing_matches_an_image_better_than_itself_in_a_guide():
 
 
 def test_a_guide_is_led_by_clear_windows_where_a_judge_sees_faint_ones_too():
-    """Half of the image is a tenth as clear: what happens to it is hardly anything to the guide."""
-    clear, faint = texture(12, 13, 14), 0.1 * texture(12, 13, 14)
-    other, other_faint = texture(12, 13, 14, seed=1), 0.1 * texture(12, 13, 14, seed=1)
+    """Where an image is a tenth as clear as is usual in it, what happens to it is hardly anything to the guide."""
+    clear, other = texture(12, 13, 14), texture(12, 13, 14, seed=1)
+    guide, judge = LNCC().as_guide(clear), LNCC().as_judge()
 
-    def loss(similarity: LNCC, image: torch.Tensor, changed: torch.Tensor) -> float:
-        return value_of(similarity, image, image) - value_of(similarity, image, changed)
+    def loss(similarity: LNCC, scale: float) -> float:
+        same = value_of(similarity, scale * clear, scale * clear)
+        return same - value_of(similarity, scale * clear, scale * other)
 
-    guide, judge = LNCC().as_guide(), LNCC().as_judge()
-    assert loss(judge, faint, other_faint) > 0.6 * loss(judge, clear, other)
-    assert loss(guide, faint, other_faint) < 0.1 * loss(guide, clear, other)
+    assert loss(judge, 0.1) > 0.6 * loss(judge, 1.0)
+    assert loss(guide, 0.1) < 0.1 * loss(guide, 1.0)
 
 
 def test_a_guide_is_blinder_to_slow_changes_of_intensity_than_a_judge():
     fixed = 0.3 * texture(12, 13, 14)
-    guide, judge = LNCC().as_guide(), LNCC().as_judge()
-    shares = [value_of(each, fixed, 0.6 * fixed) / value_of(each, fixed, fixed) for each in (guide, judge)]
+    shares = [
+        value_of(s, fixed, 0.6 * fixed) / value_of(s, fixed, fixed) for s in (LNCC().as_guide(fixed), LNCC().as_judge())
+    ]
     assert 1 - shares[0] < 0.5 * (1 - shares[1])
+
+
+@pytest.mark.parametrize("shape", [(30, 35, 40), (60, 70)])
+def test_the_usual_variance_is_that_of_tissue(shape: tuple[int, ...]):
+    """Not that of the background, whether flat or noisy, nor of a bright spot."""
+    tissue = noise(1, 1, *shape)
+    usual = usual_variance(tissue, 2)
+    assert usual == pytest.approx(1, abs=0.1)
+    half = torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)) < shape[0] // 2
+    assert usual_variance(torch.where(half, 0.0, tissue), 2) == pytest.approx(usual, rel=0.15)
+    assert usual_variance(torch.where(half, 0.02 * tissue, tissue), 2) == pytest.approx(usual, rel=0.15)
+    spot = tissue.clone()
+    spot[(slice(None), slice(None), *[slice(5, 5 + n // 6) for n in shape])] *= 12
+    assert usual_variance(spot, 2) == pytest.approx(usual, rel=0.15)
+    assert usual_variance(torch.zeros_like(tissue), 2) == 0
+
+
+def test_a_guide_of_channels_asks_those_that_count():
+    fixed = torch.cat([texture(12, 13, 14), 30 * texture(12, 13, 14, seed=1)], dim=1)
+    guide = WeightedChannels(LNCC(), [1.0, 0.0]).as_guide(fixed)
+    assert guide.similarity.contrast == LNCC().as_guide(fixed[:, :1]).contrast

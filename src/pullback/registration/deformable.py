@@ -224,11 +224,6 @@ class _Parts:
     stop: Plateau
     on_step: OnStep | None
 
-    @property
-    def guide(self) -> AbstractSimilarity:
-        """What each step improves; levels are judged by the similarity's judge."""
-        return self.similarity.as_guide()
-
     def objective(self, displacement: Tensor, value: float) -> float:
         """A similarity's value less the energies of a displacement."""
         return value - sum(float(regularity.energy(displacement)[0]) for regularity in self.regularities)
@@ -329,8 +324,9 @@ class _Stage:
         displacement.copy_(start)
         images = self._empty(self.fixed.shape[1]), self._empty(self.fixed.shape[1])
         values: list[float] = []
+        led = replace(parts, similarity=parts.similarity.as_guide(self.fixed))
         for step in range(num_steps):
-            value, force = self._force(displacement, parts, force, room, images)
+            value, force = self._force(displacement, led, force, room, images)
             for regularity in parts.regularities:
                 smooth = regularity.smooth_update(force, room)
                 force, room = (smooth, force) if smooth is room else (smooth, room)
@@ -347,7 +343,7 @@ class _Stage:
             if parts.stop.is_reached(values):
                 reason = f"gained less than {parts.stop.tolerance:g} in {parts.stop.window} steps"
                 break
-        values.append(self._compare(displacement, parts.guide, images)[0])
+        values.append(self._compare(displacement, led.similarity, images)[0])
         best = self._best_of([start, displacement], rivals, parts, images)
         return (best, values, reason) if best is displacement else (best, values, "gained nothing and was taken back")
 
@@ -385,7 +381,7 @@ class _Stage:
         self, displacement: Tensor, parts: _Parts, force: Tensor, room: Tensor, images: tuple[Tensor, Tensor]
     ) -> tuple[float, Tensor]:
         """The objective's similarity and, per voxel, how it grows with a displacement."""
-        value, slope, warped = self._compare(displacement, parts.guide, images)
+        value, slope, warped = self._compare(displacement, parts.similarity, images)
         functional.multiply_by_gradient(slope[:, :1], warped[:, :1], out=force)
         for c in range(1, slope.shape[1]):
             force.add_(functional.multiply_by_gradient(slope[:, c : c + 1], warped[:, c : c + 1], out=room))

@@ -46,7 +46,7 @@ class DeformablePlan:
     levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15, num_rounds=3))
     regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(), Elasticity()))
     fine_regularities: Sequence[AbstractRegularity] = field(
-        default_factory=lambda: (Gaussian(), Elasticity(shear=0.01, volume=0.02))
+        default_factory=lambda: (Gaussian(), Elasticity(shear=0.005, volume=0.01))
     )
     optimiser: SteepestAscent = field(default_factory=SteepestAscent)
     stop: Plateau = field(default_factory=Plateau)

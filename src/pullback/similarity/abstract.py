@@ -27,8 +27,8 @@ class AbstractSimilarity(ABC):
             out: Where the derivative may be written.
         """
 
-    def as_guide(self) -> "AbstractSimilarity":
-        """The similarity whose derivative leads a deformation."""
+    def as_guide(self, fixed: Tensor) -> "AbstractSimilarity":
+        """The similarity whose derivative leads a deformation onto a fixed image ``(B, C, *shape)``."""
         return self
 
     def as_judge(self) -> "AbstractSimilarity":

@@ -38,9 +38,10 @@ class WeightedChannels(AbstractSimilarity):
             gradient[:, c : c + 1] = share * slope
         return values, gradient
 
-    def as_guide(self) -> "WeightedChannels":
-        """The same weights for the guide of one channel."""
-        return WeightedChannels(self.similarity.as_guide(), self.shares)
+    def as_guide(self, fixed: Tensor) -> "WeightedChannels":
+        """The same weights for the guide of all channels that count."""
+        heard = fixed[:, [c for c, share in enumerate(self.shares) if share > 0]]
+        return WeightedChannels(self.similarity.as_guide(heard), self.shares)
 
     def as_judge(self) -> "WeightedChannels":
         """The same weights for the judge of one channel."""

@@ -1,14 +1,13 @@
 """Local normalised cross-correlation."""
 
+import numpy as np
 from torch import Tensor
 
-from pullback.functional import local_correlation
+from pullback.functional import block_mean, local_correlation
 from pullback.similarity.abstract import AbstractSimilarity
 
 GUIDE_NOISE = 0.3
 """Noise of the guide of a deformation, in units of that of the judge (``docs/accuracy.md``)."""
-GUIDE_CONTRAST = 0.3
-"""Variance at which a window of the fixed image counts half for that guide, for images of unit variance."""
 
 
 class LNCC(AbstractSimilarity):
@@ -72,9 +71,9 @@ class LNCC(AbstractSimilarity):
             out=out,
         )
 
-    def as_guide(self) -> "LNCC":
-        """The same with less noise, which is shared, and windows that count by their contrast."""
-        return self._with_shared(GUIDE_NOISE * self.noise, GUIDE_CONTRAST)
+    def as_guide(self, fixed: Tensor) -> "LNCC":
+        """The same with less noise, which is shared; windows count by their contrast, half where it is as usual."""
+        return self._with_shared(GUIDE_NOISE * self.noise, usual_variance(fixed, self.radius_voxels))
 
     def as_judge(self) -> "LNCC":
         """The same with shared noise."""
@@ -88,3 +87,19 @@ class LNCC(AbstractSimilarity):
             contrast=contrast,
             squared=self.squared,
         )
+
+
+def usual_variance(image: Tensor, radius_voxels: int) -> float:
+    """The variance in windows below which half of an image's contrast lies, which is the sum of standard deviations.
+
+    Neither a background that is faint, or flat, nor a few windows of very much contrast change it much.
+
+    Args:
+        image: ``(B, C, *shape)``; all channels together.
+        radius_voxels: Of the windows, which are blocks side by side here.
+    """
+    factors = [min(2 * radius_voxels + 1, n) for n in image.shape[2:]]
+    variances = block_mean(image * image, factors) - block_mean(image, factors) ** 2
+    ordered = np.sort(variances.clamp(min=0).cpu().numpy(), axis=None)
+    contrast = np.sqrt(ordered, dtype=np.float64).cumsum()
+    return float(ordered[np.searchsorted(contrast, contrast[-1] / 2)])
