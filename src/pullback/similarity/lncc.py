@@ -8,6 +8,8 @@ from pullback.similarity.abstract import AbstractSimilarity
 
 GUIDE_NOISE = 0.3
 """Noise of the guide of a deformation, in units of that of the judge (``docs/accuracy.md``)."""
+GUIDE_CONTRAST = 0.5
+"""Variance at which a window counts half for that guide, in units of what is usual in the fixed image."""
 
 
 class LNCC(AbstractSimilarity):
@@ -72,8 +74,8 @@ class LNCC(AbstractSimilarity):
         )
 
     def as_guide(self, fixed: Tensor) -> "LNCC":
-        """The same with less noise, which is shared; windows count by their contrast, half where it is as usual."""
-        return self._with_shared(GUIDE_NOISE * self.noise, usual_variance(fixed, self.radius_voxels))
+        """The same with less noise, which is shared, and windows that count by their contrast."""
+        return self._with_shared(GUIDE_NOISE * self.noise, GUIDE_CONTRAST * usual_variance(fixed, self.radius_voxels))
 
     def as_judge(self) -> "LNCC":
         """The same with shared noise."""
