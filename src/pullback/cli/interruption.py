@@ -44,7 +44,7 @@ def _raise(number: int, _frame: object) -> None:
 
 
 def _cannot_leave(problem: "sys.UnraisableHookArgs") -> None:
-    if issubclass(problem.exc_type, (KeyboardInterrupt, Terminated)):
+    if _received and issubclass(problem.exc_type, (KeyboardInterrupt, Terminated)):
         again = threading.Timer(AGAIN_AFTER, _thread.interrupt_main, (_received[-1],))
         again.daemon = True
         again.start()
