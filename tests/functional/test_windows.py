@@ -130,3 +130,14 @@ def test_windows_without_the_fixed_image_that_do_not_count_are_left_out_exactly(
     torch.testing.assert_close(value, exact_value, rtol=1e-6, atol=0)
     torch.testing.assert_close(gradient.double(), exact, rtol=0, atol=2e-5 * float(exact.abs().max()))
     assert torch.equal(gradient[:, :, :, :8], torch.zeros_like(gradient[:, :, :, :8]))
+
+
+def test_windows_without_the_fixed_image_count_where_the_noise_is_shared():
+    """There the moving image should show nothing either."""
+    fixed, warped = noise(1, 1, 20, 21, 40), noise(1, 1, 20, 21, 40, seed=1)
+    fixed[:, :, :, :12] = 0
+    value, gradient = local_correlation(fixed, warped, noise_is_shared=True, noise=NOISE)
+    exact_value, exact = local_correlation(fixed.double(), warped.double(), noise_is_shared=True, noise=NOISE)
+    torch.testing.assert_close(value, exact_value, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient.double(), exact, rtol=0, atol=2e-5 * float(exact.abs().max()))
+    assert float(gradient[:, :, :, :8].abs().max()) > 0
