@@ -19,13 +19,12 @@ class LNCC(AbstractSimilarity):
     windows w of ``2 radius + 1`` voxels a side; blind to any slow change of intensities. Its derivative is exact.
 
     In windows with little contrast $\epsilon$ rewards more of it, so that an image moves a little against itself. With
-    shared noise ($\mathrm{cov} + \epsilon$ for cov) equal images are the maximum, at the price of some blindness to
-    changes of intensity: so guide and judge of a deformation share it (``docs/accuracy.md``).
+    shared noise ($\mathrm{cov} + \epsilon$ for cov) equal images are the maximum, but it minds slow changes of
+    intensity, the more the larger $\epsilon$ is. Guide and judge of a deformation share it (``docs/accuracy.md``).
 
     Each window may count by the contrast of the fixed image in it, as
     $\mathrm{var}_w f / (\mathrm{var}_w f + \kappa)$. What is a perfect match stays one, as this does not depend on the
-    moving image, but its value is below 1. Faint windows lead little then without much noise, which would make
-    it less blind to changes of intensity.
+    moving image, but its value is below 1. Faint windows lead little then, even if $\epsilon$ is small.
 
     Args:
         radius_voxels: Half width of the windows.
