@@ -47,6 +47,19 @@ def test_cases_without_a_number_are_left_out():
     assert compare_paired([*A, math.nan], [*B, 0.5]) == compare_paired(A, B)
 
 
+def test_equal_differences_of_decimal_numbers_are_ties():
+    a = np.array([0.81, 0.82, 0.83, 0.84, 0.7, 0.65, 0.91])
+    same = compare_paired(a, np.round(a - 0.01, 2))
+    assert math.isnan(same.cohens_dz)
+    assert same.interval_low == same.interval_high == pytest.approx(0.01)
+    assert math.isnan(compare_paired(np.full(11, 0.11), np.full(11, 0.1)).cohens_dz)
+    tenths = RANDOM.integers(-5, 5, 20)
+    for scale in (0.1, 1e-290, 1e9):
+        found = compare_paired(np.arange(20) * scale + tenths * scale, np.arange(20) * scale)
+        theirs = stats.wilcoxon(tenths[tenths != 0])
+        assert (found.statistic, found.p_value) == (theirs.statistic, theirs.pvalue)
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]

@@ -1,5 +1,6 @@
 """Is one method better than another: paired tests, intervals, effect sizes, and Learn2Reg's ranking."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,6 +14,9 @@ RESAMPLED_AT_A_TIME = 1 << 20
 
 WORST_RANK_SCORE = 0.1
 HARDEST_SHARE = 0.3
+MOST_DECIMALS = 300
+TRUE_DIGITS = 12
+"""Decimals of differences that are believed, of those of the largest number: what is behind them is rounding."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,10 @@ def compare_paired(
     a, b = a[both], b[both]
     if not len(a):
         return PairedComparison(0, *[float("nan")] * 11)
-    difference = a - b
+    difference = _differences(a, b)
     statistic, p_value = _wilcoxon(difference)
     low, high = bootstrap_interval(difference, confidence=confidence, seed=seed)
-    spread = difference.std(ddof=1) if len(a) > 1 else 0.0
+    spread = difference.std(ddof=1) if np.ptp(difference) > 0 else 0.0
     return PairedComparison(
         num_cases=len(a),
         mean_a=float(a.mean()),
@@ -193,10 +197,19 @@ def _is_better(a: np.ndarray, b: np.ndarray, is_paired: bool) -> bool:
     if not len(a):
         return False
     if is_paired:
-        _, p = _wilcoxon(a - b)
-        return p < SIGNIFICANCE and _rank_biserial(a - b) > 0
+        difference = _differences(a, b)
+        _, p = _wilcoxon(difference)
+        return p < SIGNIFICANCE and _rank_biserial(difference) > 0
     statistic, p = stats.ranksums(a, b)
     return bool(p < SIGNIFICANCE and statistic > 0)
+
+
+def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The differences a - b without the rounding of computers, by which equal ones would not be ties."""
+    largest = max(np.abs(a).max(), np.abs(b).max())
+    if largest == 0:
+        return a - b
+    return np.round(a - b, min(TRUE_DIGITS - math.ceil(math.log10(largest)), MOST_DECIMALS))
 
 
 def _wilcoxon(difference: np.ndarray) -> tuple[float, float]:
