@@ -97,6 +97,14 @@ def test_compare_finds_the_better_method_and_draws(study, capsys):
     assert (study / "comparison" / "box.svg").exists()
 
 
+def test_compare_where_no_time_was_taken_draws_all_but_the_times(tmp_path):
+    for method in ("a", "b"):
+        (tmp_path / method).mkdir()
+        (tmp_path / method / "pairs.csv").write_text("pair,status,ncc,seconds\np0,ok,0.5,0\np1,ok,0.6,0\n")
+    assert run(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {"box", "violin", "ranks"}
+
+
 def test_label_names_reach_the_tables(study, tmp_path):
     (tmp_path / "names.csv").write_text("label,name\n1,long box\n")
     words = ["evaluate", str(study / "good.tsv"), "--out", str(tmp_path / "out"), "--quiet", "--measure", "overlap"]

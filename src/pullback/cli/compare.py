@@ -11,7 +11,7 @@ from pullback.evaluation import Comparison, compare, read_method, text_of_compar
 from pullback.evaluation.comparison import FILES, title_of_rank
 from pullback.evaluation.measures import measure_of, protocol_of
 from pullback.evaluation.published_tables import published_table
-from pullback.reports.plots import KINDS, SUFFIXES, draw_dice_against_time, draw_ranks, draw_structures
+from pullback.reports.plots import KINDS, SUFFIXES, draw_dice_against_time, draw_ranks, draw_structures, timed
 
 FORMATS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
 PREFERRED = ("dice_nearest", "dice_given", "dice_linear", "dice_label", "tre_mean_mm")
@@ -75,9 +75,9 @@ def draw(comparison: Comparison, measure: str, out: Path, suffix: str) -> list[s
         drawn.append(f"{kind}.{suffix}")
         draw_structures(out / drawn[-1], samples, ylabel=title, kind=kind)
     times = {method.name: comparison.values(method, "seconds") for method in comparison.methods}
-    if all(np.isfinite(seconds).any() for seconds in times.values()):
+    values = {method.name: comparison.values(method, measure) for method in comparison.methods}
+    if all(timed(times[name], values[name]).any() for name in times):
         drawn.append(f"time.{suffix}")
-        values = {method.name: comparison.values(method, measure) for method in comparison.methods}
         draw_dice_against_time(out / drawn[-1], times, values, ylabel=title)
     ranks = {title_of_rank(key): scores for key, scores in comparison.ranks.items()}
     drawn.append(f"ranks.{suffix}")

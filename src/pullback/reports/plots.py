@@ -82,21 +82,21 @@ def draw_dice_against_time(
 
     Args:
         path: The file to write.
-        times: Method to seconds per pair.
+        times: Method to seconds per pair; pairs that took none have no place on the axis and are left out.
         measured: Method to numbers of the same pairs.
         ylabel: What the numbers are.
 
     Raises:
         ValueError: If no method has both.
     """
-    methods = [name for name in times if name in measured and np.isfinite(np.asarray(times[name], dtype=float)).any()]
+    methods = [name for name in times if name in measured and timed(times[name], measured[name]).any()]
     if not methods:
         raise ValueError("`times` and `measured` have no method in common: there is nothing to draw.")
     figure = _figure(width=5.5, height=4.0)
     axes = figure.add_subplot()
     for number, method in enumerate(methods):
         x, y = (np.asarray(numbers[method], dtype=float) for numbers in (times, measured))
-        both = np.isfinite(x) & np.isfinite(y) & (x > 0)
+        both = timed(x, y)
         x, y, style = x[both], y[both], {"color": PALETTE[number % len(PALETTE)]}
         marker = MARKERS[number % len(MARKERS)]
         axes.scatter(x, y, s=8, alpha=FAINT, marker=marker, linewidths=0, **style)
@@ -110,6 +110,12 @@ def draw_dice_against_time(
     axes.grid(alpha=FAINT)
     axes.legend(frameon=False)
     _save(figure, path)
+
+
+def timed(seconds: Sequence[float], measured: Sequence[float]) -> np.ndarray:
+    """Which pairs have a number and a time that a logarithmic axis can show, ``(N,)`` bool."""
+    x, y = (np.asarray(numbers, dtype=float) for numbers in (seconds, measured))
+    return np.isfinite(x) & np.isfinite(y) & (x > 0)
 
 
 def draw_ranks(path: str | Path, ranks: Mapping[str, Mapping[str, float]]) -> None:
