@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import pullback as pb
+from pullback.cli.compare import structures_of
 from pullback.cli.main import run
+from pullback.evaluation import compare, read_method
 from studies import SHIFT, damage, read_csv, shift_by, write_dataset, write_study
 
 ERRORS = {"good": [0.0, 1.0, 0.0, 0.0, 1.0, 0.0], "poor": [2.0, 3.0, 1.0, 2.0, 2.0, 2.0]}
@@ -103,6 +105,15 @@ def test_compare_where_no_time_was_taken_draws_all_but_the_times(tmp_path):
         (tmp_path / method / "pairs.csv").write_text("pair,status,ncc,seconds\np0,ok,0.5,0\np1,ok,0.6,0\n")
     assert run(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {"box", "violin", "ranks"}
+
+
+def test_structures_of_one_name_are_all_drawn(tmp_path):
+    (tmp_path / "pairs.csv").write_text("pair,status,dice_nearest\np0,ok,0.5\n")
+    rows = ["p0,1,left,nearest,0.1", "p0,2,left,nearest,0.2", "p0,3,all,nearest,0.3", "p0,4,,nearest,0.4"]
+    (tmp_path / "labels.csv").write_text("\n".join(["pair,label,name,protocol,dice", *rows, ""]))
+    comparison = compare([read_method(tmp_path, name) for name in "ab"])
+    drawn = {name: values["b"].tolist() for name, values in structures_of(comparison, "dice_nearest").items()}
+    assert drawn == {"all": [0.5], "left (1)": [0.1], "left (2)": [0.2], "all (3)": [0.3], "4": [0.4]}
 
 
 def test_label_names_reach_the_tables(study, tmp_path):

@@ -86,14 +86,17 @@ def draw(comparison: Comparison, measure: str, out: Path, suffix: str) -> list[s
 
 
 def structures_of(comparison: Comparison, measure: str) -> dict[str, dict[str, np.ndarray]]:
-    """Structure to method to one number per pair; all labels together come first."""
+    """Structure to method to one number per pair; all labels first. Labels of one name tell their number."""
     samples = {OVERALL: {method.name: comparison.values(method, measure) for method in comparison.methods}}
     protocol = protocol_of(measure)
     if protocol is None:
         return samples
     key = measure.removesuffix(f"_{protocol}")
-    for label in sorted({k for m in comparison.methods for k, p in m.labels if p == protocol}):
-        title = next((m.label_names[label] for m in comparison.methods if label in m.label_names), str(label))
+    labels = sorted({k for m in comparison.methods for k, p in m.labels if p == protocol})
+    names = {k: next((m.label_names[k] for m in comparison.methods if k in m.label_names), str(k)) for k in labels}
+    taken = [OVERALL, *names.values()]
+    for label, name in names.items():
+        title = name if taken.count(name) == 1 else f"{name} ({label})"
         for method in comparison.methods:
             numbers = method.labels.get((label, protocol), {}).get(key, {})
             values = np.array([numbers.get(pair, np.nan) for pair in comparison.pairs])
@@ -102,6 +105,8 @@ def structures_of(comparison: Comparison, measure: str) -> dict[str, dict[str, n
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"'{out}' is a file, but a folder for the comparison is needed.")
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
         raise FileExistsError(f"'{out}' holds a comparison already ({', '.join(there)}); use --overwrite or another.")
