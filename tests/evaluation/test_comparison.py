@@ -127,7 +127,10 @@ def test_errors(results, tmp_path):
     (tmp_path / "pairs.csv").write_text("pair,status,ncc\nelse,ok,1\n")
     with pytest.raises(ValueError, match="no pair in common"):
         compare([good, read_method(tmp_path)])
-    (tmp_path / "pairs.csv").write_text("pair,status,ncc\np0,ok,1\n")
+    (tmp_path / "pairs.csv").write_text("case,status,ncc\np0,ok,1\n")
+    with pytest.raises(ValueError, match="no column 'pair'"):
+        read_method(tmp_path)
+    (tmp_path / "pairs.csv").write_text("pair,status,ncc\np0,ok,1\n", encoding="utf-8-sig")  # as spreadsheets save it
     with pytest.raises(ValueError, match="no measure in common"):
         compare([good, read_method(tmp_path)])
 

@@ -123,14 +123,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a number is none.
+        ValueError: If a number is none, or a row has no pair.
     """
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' does not exist; is its folder a result of `pullback evaluate`?")
     words = ("pair", "status", "message", "name", "protocol")
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark before the first word
         reader = csv.DictReader(file)
         rows = []
+        if "pair" not in (reader.fieldnames or ["pair"]):
+            raise ValueError(f"'{path}' has no column 'pair'; is it a table of `pullback evaluate`?")
         for row in reader:
             try:
                 rows.append({k: v if k in words else float(v) if v else math.nan for k, v in row.items()})
