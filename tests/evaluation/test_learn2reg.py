@@ -38,6 +38,9 @@ def test_sdlogj_adds_three():
     assert script.sd_log_jacobian(u) == pytest.approx(np.log((det + 3).clip(1e-9, 1e9)).std(), rel=1e-6)
     mask = torch.rand(12, 11, 10) > 0.5
     inside = det[mask.numpy()[2:-2, 2:-2, 2:-2]]
+    edge = torch.zeros_like(mask)
+    edge[:2] = True
+    assert math.isnan(script.sd_log_jacobian(u, edge))
     assert script.sd_log_jacobian(u, mask) == pytest.approx(np.log(inside + 3).std(), rel=1e-6)
     with pytest.raises(ValueError, match="more than four"):
         script.sd_log_jacobian(torch.zeros(3, 4, 9, 9))

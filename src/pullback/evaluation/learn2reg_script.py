@@ -39,6 +39,9 @@ def sd_log_jacobian(displacement: Tensor, region: Tensor | None = None) -> float
         displacement: ``(3, *shape)`` in voxels, more than four along each axis.
         region: Bool ``(*shape,)``; None takes all (the border is cut either way).
 
+    Returns:
+        The number; NaN where the region lies in the border.
+
     Raises:
         ValueError: If an axis has four voxels or fewer.
     """
@@ -50,7 +53,8 @@ def sd_log_jacobian(displacement: Tensor, region: Tensor | None = None) -> float
     inner = (slice(BORDER, -BORDER),) * 3
     determinant = functional.jacobian_determinant(displacement[None])[0][inner]  # zeros beyond the edges are cut off
     logarithm = (determinant.to(torch.float64) + ADDED).clamp(*LIMITS).log()
-    return float((logarithm if region is None else logarithm[region[inner]]).std(correction=0))
+    values = logarithm if region is None else logarithm[region[inner]]
+    return float(values.std(correction=0)) if values.numel() else float("nan")
 
 
 def warp_labels(moving: Tensor, displacement: Tensor) -> Tensor:
