@@ -68,6 +68,11 @@ def test_only_what_was_asked_for(table):
         Request(protocols=["bilinear"])
 
 
+def test_a_protocol_that_is_asked_for_twice_counts_once(table):
+    found = score(read_pairs(table)[0], Request(groups=("overlap",), protocols=("nearest", "nearest")))
+    assert [row["label"] for row in found.labels] == [1, 2]
+
+
 def test_labels_that_somebody_warped(tmp_path, table):
     pb.write_image(tmp_path / "warped.nii.gz", labels(1))
     found = score(Case("p", fixed_labels=tmp_path / "fixed_labels.nii.gz", warped_labels=tmp_path / "warped.nii.gz"))

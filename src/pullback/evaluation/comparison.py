@@ -198,7 +198,7 @@ def _measures(methods: Sequence[MethodResult], pairs: Iterable[str], asked: Sequ
     if asked is None:
         found = tuple(c for c in COLUMNS if measure_of(c).better and is_common(c))
     else:
-        found = tuple(asked)
+        found = tuple(dict.fromkeys(asked))
         missing = [c for c in found if not measure_of(c).better or not is_common(c)]
         if missing:
             there = ", ".join(c for c in COLUMNS if measure_of(c).better and is_common(c))

@@ -41,6 +41,7 @@ class Request:
             check_choice("protocol", protocol, PROTOCOLS)
         if not self.protocols:
             raise ValueError(f"`protocols` is empty; give some of {', '.join(PROTOCOLS)}.")
+        object.__setattr__(self, "protocols", tuple(dict.fromkeys(self.protocols)))  # one counts once
 
 
 @dataclass(frozen=True)
