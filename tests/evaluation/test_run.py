@@ -184,12 +184,23 @@ def test_a_growing_csv(tmp_path):
         ("fixed,seconds\nx,fast\n", "line 2: seconds is 'fast'"),
         ("fixed,points_in\nx,mni\n", "line 2.*points_in"),
         ("fixed\nx,y\n", "line 2 has 2 cells"),
+        ("fixed,transform\nx,identity;\n", "line 2: transform is 'identity;', but there must be a file"),
     ],
 )
 def test_broken_tables(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_pairs(tmp_path / "t.csv")
+
+
+def test_only_ends_of_lines_end_rows(tmp_path):
+    rows = ["pair\tfixed", "a\u2028b\x0cc\x85\td.nii", '"two\nlines"\te.nii']
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "t.tsv").write_bytes((end.join(rows) + end).encode("utf-8-sig"))
+        assert [(case.pair, case.fixed.name) for case in read_pairs(tmp_path / "t.tsv")] == [
+            ("a\u2028b\x0cc", "d.nii"),
+            ("two\nlines", "e.nii"),
+        ]
 
 
 def test_cells_of_a_table(tmp_path):

@@ -1,6 +1,7 @@
 """Tables of pairs: csv or tsv with a row per pair and a column per file."""
 
 import csv
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -41,7 +42,7 @@ def case_from_words(words: Mapping[str, Any], folder: Path, name: str) -> Case:
     """A case from text: paths relative to a folder, several transforms with semicolons between them.
 
     Raises:
-        ValueError: If the seconds are no number.
+        ValueError: If the seconds are no number, or one of several transforms is empty.
     """
     values: dict[str, Any] = {"pair": name}
     for column, text in words.items():
@@ -49,7 +50,10 @@ def case_from_words(words: Mapping[str, Any], folder: Path, name: str) -> Case:
         if not text:
             continue
         if column in TRANSFORMS:
-            values[column] = tuple(_transform(part.strip(), folder) for part in text.split(SEPARATOR))
+            parts = [part.strip() for part in text.split(SEPARATOR)]
+            if not all(parts):
+                raise ValueError(f"{column} is '{text}', but there must be a file on both sides of a '{SEPARATOR}'.")
+            values[column] = tuple(_transform(part, folder) for part in parts)
         elif column == "seconds":
             values[column] = _seconds(text)
         else:
@@ -65,8 +69,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{path}' is not a text file: {error}.") from error
-    lines = text.splitlines()
-    reader = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    first = text.splitlines()[:1]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if first and "\t" in first[0] else ",")
     header = [cell.strip().lower() for cell in next(reader, [])]
     unknown = [name for name in header if name not in COLUMNS]
     if unknown or not header:
