@@ -18,6 +18,7 @@ from pullback.registration.card import Card
 from pullback.training.cache import Cache, Entry, fill
 from pullback.training.checkpoint import BEST, LAST, STATE
 from pullback.training.cohort import Cohort, PairOrder
+from pullback.training.log import Log
 from pullback.training.manifest import Manifest, Scan
 from pullback.training.results import evaluate_network, write_rows
 from pullback.training.schedule import freeze, learning_rate_at, stage_at, weights_at
@@ -65,6 +66,17 @@ def test_interrupted_and_resumed_gives_the_same_bits(cache: Cache, whole: Path, 
         assert same(whole / file, tmp_path / file)
     figures = [[{k: v for k, v in r.items() if k != "seconds"} for r in rows(f)] for f in (whole, tmp_path)]
     assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0\0\0", b"1", b",,0.5\r\n", b"\xff\xfe\r\n"])
+def test_what_a_power_cut_left_in_the_log_does_not_stop_it(tmp_path: Path, torn: bytes):
+    first = Log(tmp_path, ["loss"])
+    for step in (1, 2, 3):
+        first.write(step, {"loss": 0.5})
+    with (tmp_path / "log.csv").open("ab") as file:
+        file.write(torn)
+    Log(tmp_path, ["loss"], from_step=2).write(3, {"loss": 0.25})
+    assert rows(tmp_path) == [{"step": s, "loss": x} for s, x in (("1", "0.5"), ("2", "0.5"), ("3", "0.25"))]
 
 
 def test_half_precision_on_the_cpu_goes_on_bit_for_bit(cache: Cache, tmp_path: Path):

@@ -31,10 +31,13 @@ class Log:
         self._writer = _tensorboard(folder) if tensorboard else None
 
     def _read(self) -> list[dict[str, str]]:
+        """The rows that are whole: a power cut can leave anything at the end."""
         if not self.path.is_file():
             return []
-        with self.path.open(encoding="utf-8", newline="") as file:
-            return [{key: row.get(key, "") for key in self.columns} for row in csv.DictReader(file)]
+        text = self.path.read_bytes().decode("utf-8", "replace")
+        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        known = [{key: row.get(key) or "" for key in self.columns} for row in rows]
+        return [row for row in known if row["step"].isdecimal()]
 
     def _begin(self) -> None:
         """Write the columns and the rows that stay, once there is a row to add: a training that fails leaves none."""
