@@ -438,6 +438,9 @@ def test_labels_that_are_not_there_are_missed_at_once(tmp_path: Path):
     cache = fill(tmp_path / "cache", Manifest(tuple(scans)), split, recipe.preprocessing)
     with pytest.raises(ValueError, match="'s2' has none"):
         train(recipe, cache, tmp_path / "out", device="cpu")
+    cache = fill(tmp_path / "cache", manifest, split, recipe.preprocessing)
+    with pytest.raises(ValueError, match=r"`labels` is \[99\], but the scans hold \[1, 2\]"):
+        train(small_cohort.recipe(labels=[99]), cache, tmp_path / "out", device="cpu")
     bare = Manifest(tuple(Scan(s.name, s.image) for s in manifest.scans))
     cache = fill(tmp_path / "bare", bare, split, recipe.preprocessing)
     losses = {"losses": [{"kind": "similarity", "measure": "mse"}], "optimisation": {"num_steps": 1}}

@@ -54,6 +54,7 @@ def test_every_budget_fits_the_recipes_it_is_for(budget: Path):
         ({"losses": [{"weight": 1}]}, "is None, but it can be bending, consistency, dice"),
         ({"losses": []}, "`losses` is empty"),
         ({"losses": [{"kind": "dice"}, {"kind": "dice"}]}, "Two terms are called 'dice'"),
+        ({"losses": [{"kind": "dice", "name": "step"}]}, "called 'step', as a column of the log is"),
         ({"losses": [{"kind": "diffusion", True: "velocity"}]}, "has no 'True'; it takes weight, name, field"),
         ({"pairs": {"test": {"of": "random"}}}, "random pairs need a number"),
         ({"preprocessing": {}}, "`recipe.preprocessing` lacks 'shape'"),

@@ -161,12 +161,15 @@ class _Job:
     def _check_labels(self) -> None:
         """Raise ValueError if labels are wanted that are not there."""
         recipe, cohort = self.recipe, self.cohort
+        there = cohort.label_values()
+        if recipe.labels and there and not set(recipe.labels) & set(there):
+            raise ValueError(f"`labels` is {list(recipe.labels)}, but the scans hold {list(there)} and none of these.")
         if recipe.needs_labels:
             wanted = dict.fromkeys(name for pair in self.order.pairs for name in pair)
             without = [name for name in wanted if not cohort.has_labels[cohort.index[name]]]
             if without:
                 raise ValueError(f"A term wants labels, but '{without[0]}' has none; leave it out, or the term.")
-        if recipe.validation.metric == "dice" and self.looked_at and not cohort.label_values():
+        if recipe.validation.metric == "dice" and self.looked_at and not there:
             raise ValueError("`validation.metric` is 'dice', but no scan has a label; take 'similarity'.")
 
     def _check_maps(self) -> None:

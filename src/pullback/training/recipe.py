@@ -24,6 +24,8 @@ PRECISIONS = ("32-true", "bf16-mixed")
 DECAYS = ("constant", "cosine", "linear")
 METRICS = ("dice", "similarity")
 BASE_KEY = "base"
+LOGGED = ("step", "seconds", "learning_rate", "loss")
+"""Columns of the log that every training has, and no term may be called."""
 
 
 @dataclass(frozen=True)
@@ -378,6 +380,8 @@ class Recipe:
         if not titles:
             raise ValueError("`losses` is empty, but at least one term is needed.")
         for title in titles:
+            if title in LOGGED or title.startswith("validation_"):
+                raise ValueError(f"A term is called '{title}', as a column of the log is; give it another `name`.")
             if titles.count(title) > 1:
                 raise ValueError(f"Two terms are called '{title}'; give them a `name` each.")
         for stage in self.stages:
