@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import small_cohort
 from pullback.io import read_labels, write_image
-from pullback.networks import names
+from pullback.networks import build, names
 from pullback.registration.card import Card
 from pullback.training.cache import Cache, Entry, fill
 from pullback.training.checkpoint import BEST, LAST, STATE
@@ -387,6 +387,10 @@ def test_weights_that_are_none(whole: Path, tmp_path: Path):
         load_network(tmp_path / "copy.safetensors", mirrored=True)
     with pytest.raises(FileNotFoundError, match="no weights"):
         load_network(tmp_path / "none.safetensors")
+    save_network(tmp_path / "copy.safetensors", build("transmorph"), card)
+    with pytest.raises(ValueError, match=r"do not fit the network: \d+ lacking \(unet.*\); 1 of another") as caught:
+        load_network(tmp_path / "copy.safetensors")
+    assert len(str(caught.value)) < 400
     with pytest.raises(FileNotFoundError, match="create it first"):
         save_network(tmp_path / "no" / "x.safetensors", network, card)
     with pytest.raises(ValueError, match="incomplete or of another version"):

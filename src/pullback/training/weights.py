@@ -98,8 +98,25 @@ def load_weights(path: str | Path, network: AbstractNetwork) -> None:
         raise ValueError(f"'{path}' is no safetensors file or damaged: {error}.") from error
     try:
         network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"The weights '{path}' do not fit the network: {error}") from None
+    except RuntimeError:
+        raise ValueError(
+            f"The weights '{path}' do not fit the network: {_misfit(network.state_dict(), tensors)}."
+        ) from None
+
+
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """How the tensors of a file differ from those that a network wants, with one example of each kind."""
+    others = [
+        f"{n} has {list(given[n].shape)} numbers in place of {list(t.shape)}"
+        for n, t in wanted.items()
+        if n in given and given[n].shape != t.shape
+    ]
+    found = {
+        "lacking": [name for name in wanted if name not in given],
+        "unknown": [name for name in given if name not in wanted],
+        "of another shape": others,
+    }
+    return "; ".join(f"{len(names)} {what} ({names[0]})" for what, names in found.items() if names)
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
