@@ -154,3 +154,9 @@ def test_thumbnails(make_view, tmp_path, shape, monkeypatch):
         assert image.width <= 425
         assert image.height <= 133
     assert (tmp_path / "thumbnail.jpg").stat().st_size < 30_000
+
+
+def test_a_folder_with_stray_bytes_in_its_name_has_its_link(make_folder, tmp_path):
+    write_cohort(tmp_path / "cohort.html", read_rows([make_folder("one\udcff")]))
+    (link,) = Page((tmp_path / "cohort.html").read_text(encoding="utf-8")).of("a")
+    assert link["href"] == "one%FF/report.html"

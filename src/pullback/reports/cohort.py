@@ -166,7 +166,8 @@ def _pair_cell(row: Row, name: str, folder: Path) -> Markup:
     report = row.folder / REPORT
     title = name_of(name)
     if row.result is not None and report.is_file():
-        address = quote(Path(os.path.relpath(report.absolute(), folder)).as_posix())
+        relative = Path(os.path.relpath(report.absolute(), folder)).as_posix()
+        address = quote(os.fsencode(relative))  # file names may hold stray bytes
         title = tag("a", title, href=address if ":" not in address.split("/")[0] else f"./{address}")
     images = [lookup(row.result.summary, side, "name") for side in ("fixed", "moving")] if row.result else []
     pair = (
