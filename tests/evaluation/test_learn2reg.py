@@ -116,6 +116,12 @@ def test_the_data_set_finds_its_files(tmp_path):
     assert score(case).values["tre_mean_mm"] == pytest.approx(SHIFT * SPACING[0])
     with pytest.raises(ValueError, match="split"):
         dataset.pairs("test")
+    described = json.loads((tmp_path / "Boxes_dataset.json").read_text())
+    described |= {"labels": {"0": {"0": "nothing"}}, "registration_val": 2 * described["registration_val"]}
+    (tmp_path / "twice.json").write_text(json.dumps(described))
+    assert read_dataset(tmp_path / "twice.json").labels is None
+    with pytest.raises(ValueError, match="lists the pair '0001_0000<--0002_0000' 2 times"):
+        read_dataset(tmp_path / "twice.json").pairs("val")
 
 
 @pytest.mark.parametrize("uses_long_names", [True, False])
@@ -188,6 +194,9 @@ def test_a_configuration_of_the_challenge(tmp_path):
         ('{"registration_val": [{"fixed": "a"}]}', "without 'fixed' and 'moving'"),
         ('{"registration_val": [{"fixed": "a.nii.gz", "moving": "b.nii.gz"}]}', "not named like"),
         ('{"eval_pairs": [{"fixed": "../T_0001_0000.nii.gz", "moving": "T_0001_0000.nii.gz"}]}', "outside"),
+        ('{"eval_pairs": [], "evaluation_methods": ["dice"]}', "other than a list of objects"),
+        ('{"eval_pairs": [], "evaluation_methods": [{"metric": "dice", "labels": ["all"]}]}', "with numbers as labels"),
+        ('{"eval_pairs": [], "evaluation_methods": [{"metric": "tre", "dest": 3}]}', "a folder as dest"),
     ],
 )
 def test_broken_data_sets(tmp_path, text, message):

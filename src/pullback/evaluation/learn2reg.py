@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,13 @@ class Learn2RegDataset:
         """The pairs of a split.
 
         Raises:
-            ValueError: If there is no such split here.
+            ValueError: If there is no such split here, or a pair stands in it twice.
         """
-        return self.splits[check_choice("split", split, tuple(self.splits))]
+        pairs = self.splits[check_choice("split", split, tuple(self.splits))]
+        for name, count in Counter(pair.name for pair in pairs).items():
+            if count > 1:
+                raise ValueError(f"The json of '{self.name}' lists the pair '{name}' {count} times under '{split}'.")
+        return pairs
 
     def path_of(self, image: Path, kind: str) -> Path:
         """The file of an image's ``labels``, ``masks``, ``keypoints`` or ``landmarks``: the folder's name changes."""
@@ -139,7 +144,7 @@ def read_dataset(path: str | Path) -> Learn2RegDataset:
     if not splits:
         raise ValueError(f"'{path}' lists no pair.")
     names = _label_names(data)
-    labels = None if names is None else tuple(k for k in names if k != 0)
+    labels = tuple(k for k in names or () if k != 0) or None
     return Learn2RegDataset(str(data.get("name", path.stem)), path.parent, splits, labels, label_names=names)
 
 
@@ -221,13 +226,20 @@ def _label_names(data: Mapping[str, Any]) -> dict[int, str] | None:
 
 def _from_configuration(data: Mapping[str, Any], path: Path) -> Learn2RegDataset:
     methods = data.get("evaluation_methods", [])
-    labels = next((m["labels"] for m in methods if m.get("metric") in ("dice", "hd95") and "labels" in m), None)
-    kinds = tuple(re.sub(r"(Tr|Ts)$", "", m["dest"]) for m in methods if m.get("metric") == "tre" and "dest" in m)
+    try:
+        labels = next((m["labels"] for m in methods if m.get("metric") in ("dice", "hd95") and "labels" in m), None)
+        labels = None if labels is None else tuple(int(k) for k in labels)
+        kinds = tuple(re.sub(r"(Tr|Ts)$", "", m["dest"]) for m in methods if m.get("metric") == "tre" and "dest" in m)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"'{path}' has evaluation_methods other than a list of objects, with numbers as labels and a folder as "
+            f"dest: {error}."
+        ) from error
     return Learn2RegDataset(
         name=str(data.get("task_name", path.stem)),
         folder=path.parent,
         splits={"pairs": _pairs(data["eval_pairs"], path)},
-        labels=None if labels is None else tuple(int(k) for k in labels),
+        labels=labels,
         is_masked=bool(data.get("masked_evaluation", False)),
         landmarks=kinds or ("landmarks", "keypoints"),
     )
