@@ -168,6 +168,31 @@ def test_the_cache_is_keyed_by_content(tmp_path: Path, monkeypatch):
         check_fits(open_cache(tmp_path / "cache"), recipe.preprocessing)
 
 
+def test_what_was_prepared_before_an_interruption_is_kept(tmp_path: Path, monkeypatch):
+    manifest = small_cohort.write_scans(tmp_path / "data")
+    recipe = small_cohort.recipe()
+    split = by_fractions(manifest, recipe.split.fractions)
+    made: list[str] = []
+    prepare = Preparer.__call__
+    monkeypatch.setattr(Preparer, "__call__", lambda self, scan: made.append(scan.name) or prepare(self, scan))
+
+    def stop_at(last: int):
+        def told(number: int, total: int, name: str) -> None:
+            if number == last:
+                raise KeyboardInterrupt
+
+        return told
+
+    for last in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            fill(tmp_path / "cache", manifest, split, recipe.preprocessing, stop_at(last))
+        with pytest.raises(FileNotFoundError):
+            open_cache(tmp_path / "cache")
+    assert len(fill(tmp_path / "cache", manifest, split, recipe.preprocessing).entries) == 6
+    assert made == [f"s{number}" for number in range(6)]
+    assert not list((tmp_path / "cache").glob("unfinished*"))
+
+
 def test_labels_on_another_grid_and_wrong_dimensions_are_refused(tmp_path: Path):
     scan = scan_of(tmp_path, OBLIQUE)
     other = scan_of(tmp_path, Grid.from_spacing(OBLIQUE.shape), "b")

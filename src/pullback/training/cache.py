@@ -25,6 +25,8 @@ from pullback.training.recipe import Preprocessing, Recipe, Teacher
 from pullback.training.splits import Split
 
 LIST = "cache.json"
+UNFINISHED = "unfinished.json"
+"""What was prepared before something ended the work."""
 FORMAT = 1
 """Raised when the step of preprocessing changes what it makes."""
 MAPS_FORMAT = 1
@@ -121,7 +123,7 @@ def fill(
     """Prepare every scan of the split that the folder does not hold yet, and write the list.
 
     A scan's key is the content of its files (and the reference's), the plan, and the version of the step: a changed
-    file or number is prepared anew, an unchanged one is not.
+    file or number is prepared anew, an unchanged one is not. If anything ends the work, what is prepared is kept.
 
     Args:
         folder: Made if it is not there.
@@ -139,15 +141,21 @@ def fill(
     known = _known(folder)
     entries: list[dict[str, Any]] = []
     preparer: Preparer | None = None
-    for number, scan in enumerate(scans):
-        if on_scan is not None:
-            on_scan(number, len(scans), scan.name)
-        key = _key(plan, contents[scan.name], contents[reference.name])
-        found = list({entry["position"]: entry for entry in known if entry["key"] == key}.values())
-        if not found or not all((folder / entry["file"]).is_file() for entry in found):
-            preparer = preparer or Preparer(plan, reference)
-            found = [_keep(folder, prepared, key, plan.storage) for prepared in preparer(scan)]
-        entries += [entry | {"scan": scan.name, "name": _entry_name(scan, entry)} for entry in found]
+    try:
+        for number, scan in enumerate(scans):
+            if on_scan is not None:
+                on_scan(number, len(scans), scan.name)
+            key = _key(plan, contents[scan.name], contents[reference.name])
+            found = list({entry["position"]: entry for entry in known if entry["key"] == key}.values())
+            if not found or not all((folder / entry["file"]).is_file() for entry in found):
+                preparer = preparer or Preparer(plan, reference)
+                found = [_keep(folder, prepared, key, plan.storage) for prepared in preparer(scan)]
+            entries += [entry | {"scan": scan.name, "name": _entry_name(scan, entry)} for entry in found]
+    except BaseException:
+        kept = {(entry["key"], entry["position"]): entry for entry in [*known, *entries]}
+        if kept:
+            _write(folder / UNFINISHED, {"format": FORMAT, "entries": list(kept.values())})
+        raise
     described = {
         "format": FORMAT,
         "preprocessing": plain(plan),
@@ -157,8 +165,8 @@ def fill(
         "scans_from": plain(dict(scans_from or {})),
         "entries": entries,
     }
-    with whole(folder / LIST) as path:
-        path.write_text(json.dumps(described), encoding="utf-8")
+    _write(folder / LIST, described)
+    (folder / UNFINISHED).unlink(missing_ok=True)
     return open_cache(folder)
 
 
@@ -196,14 +204,18 @@ def _ways(fixed: str, moving: str) -> tuple[tuple[tuple[str, str], str], ...]:
 def with_maps(cache: Cache, teacher: Teacher, maps: Iterable[tuple[str, str, str]]) -> Cache:
     """The cache after it was told of the maps that a teacher found: fixed and moving entry, and their file."""
     described = _described(cache.folder / LIST) | {"teacher": plain(teacher), "maps": plain(list(maps))}
-    with whole(cache.folder / LIST) as path:
-        path.write_text(json.dumps(described), encoding="utf-8")
+    _write(cache.folder / LIST, described)
     return open_cache(cache.folder)
 
 
 def key_of_maps(fixed: Entry, moving: Entry, weights: str, refine: int) -> str:
     """Name of the file of a pair's maps: it depends on both prepared scans, and on the teacher's weights and steps."""
     return f"maps-{_hash(str(MAPS_FORMAT), fixed.file, moving.file, weights, str(refine))[:24]}"
+
+
+def _write(path: Path, described: Mapping[str, Any]) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(described), encoding="utf-8")
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -294,11 +306,8 @@ def _smallest(labels: np.ndarray) -> np.ndarray:
 
 
 def _known(folder: Path) -> list[dict[str, Any]]:
-    path = folder / LIST
-    if not path.is_file():
-        return []
-    described = _described(path)
-    return described["entries"] if described.get("format") == FORMAT else []
+    lists = [_described(folder / name) for name in (UNFINISHED, LIST) if (folder / name).is_file()]
+    return [entry for one in lists if one.get("format") == FORMAT for entry in one["entries"]]
 
 
 def _content(scan: Scan) -> str:
