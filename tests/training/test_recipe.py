@@ -190,3 +190,10 @@ def test_changes_and_bases_that_are_none(tmp_path: Path):
     (tmp_path / "other.yaml").write_text("preprocessing: {shape: [8, 8]}\n")
     with pytest.raises(ValueError, match="gives '\\[1', which is no YAML"):
         read_recipe(tmp_path / "own.yaml", ["labels=[1"])
+
+
+@pytest.mark.parametrize("text", ["seed: 1\nname: x\nseed: 2\n", "optimisation: {num_steps: 1, num_steps: 2}", "\xff"])
+def test_a_name_that_stands_twice_is_no_recipe(tmp_path: Path, text: str):
+    (tmp_path / "twice.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"twice\.yaml' is no YAML: ('(seed|num_steps)' stands there 2|.*decode)"):
+        read_recipe(tmp_path / "twice.yaml")

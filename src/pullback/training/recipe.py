@@ -487,8 +487,8 @@ def read_values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no recipe '{path}'.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"'{path}' is no YAML: {error}") from None
     if not isinstance(values, Mapping):
         raise ValueError(f"'{path}' holds no names with values.")
@@ -502,6 +502,20 @@ def read_values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         rest = {key: value for key, value in beneath["network"].items() if key != "settings"}
         beneath = beneath | {"network": rest}
     return merge(beneath, own)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a name that stands twice: the last one would win, and the first be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See :class:`yaml.SafeLoader`."""
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"'{key.value}' stands there {names.count(key.value)} times", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def _network_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
