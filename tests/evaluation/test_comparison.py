@@ -127,6 +127,12 @@ def test_errors(results, tmp_path):
     (tmp_path / "pairs.csv").write_text("pair,status,ncc\nelse,ok,1\n")
     with pytest.raises(ValueError, match="no pair in common"):
         compare([good, read_method(tmp_path)])
+    (tmp_path / "pairs.csv").write_text("pair,status,ncc\na,ok,1\na,ok,2\n")
+    with pytest.raises(ValueError, match="holds the pair 'a' twice"):
+        read_method(tmp_path)
+    (tmp_path / "pairs.csv").write_bytes(b"pair,status,ncc\n\xff,ok,1\n")
+    with pytest.raises(ValueError, match=r"pairs\.csv' is not a text file"):
+        read_method(tmp_path)
     (tmp_path / "pairs.csv").write_text("case,status,ncc\np0,ok,1\n")
     with pytest.raises(ValueError, match="no column 'pair'"):
         read_method(tmp_path)
@@ -162,6 +168,7 @@ def test_numbers_as_they_were_printed():
 
 def test_a_table_of_labels_without_labels_is_named(tmp_path):
     (tmp_path / "pairs.csv").write_text("pair,status,message,seconds\na,ok,,1.0\n")
-    (tmp_path / "labels.csv").write_text("pair,protocol,dice\na,nearest,0.5\n")
-    with pytest.raises(ValueError, match=r"labels\.csv' is damaged: each row needs .* a label"):
-        read_method(tmp_path)
+    for text in ("pair,protocol,dice\na,nearest,0.5\n", "pair,protocol,label,dice\na,nearest,inf,0.5\n"):
+        (tmp_path / "labels.csv").write_text(text)
+        with pytest.raises(ValueError, match=r"labels\.csv' is damaged: each row needs .* a label"):
+            read_method(tmp_path)

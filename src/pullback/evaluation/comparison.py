@@ -92,13 +92,17 @@ def read_method(folder: str | Path, name: str | None = None) -> MethodResult:
     if not rows:
         raise ValueError(f"'{folder}' holds no pair that was scored.")
     words = ("pair", "status", "message")
-    pairs = {row["pair"]: {k: v for k, v in row.items() if k not in words} for row in rows}
+    pairs: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["pair"] in pairs:
+            raise ValueError(f"'{folder / PAIRS}' holds the pair '{row['pair']}' twice; leave one.")
+        pairs[row["pair"]] = {k: v for k, v in row.items() if k not in words}
     labels: dict[tuple[int, str], dict[str, dict[str, float]]] = {}
     names: dict[int, str] = {}
     for row in read_rows(folder / LABELS) if (folder / LABELS).exists() else []:
         try:
             label, protocol = int(row["label"]), row["protocol"]
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"'{folder / LABELS}' is damaged: each row needs a protocol and a label (a whole number): {error}."
             ) from error
@@ -178,8 +182,8 @@ def text_of_comparison(comparison: Comparison) -> str:
 
 def _name_in(folder: Path) -> str:
     try:
-        return json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("method") or folder.name
-    except (OSError, json.JSONDecodeError, AttributeError):
+        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8")).get("method") or folder.name)
+    except (OSError, ValueError, AttributeError):
         return folder.name
 
 

@@ -6,6 +6,7 @@ readable, and no file that looks complete.
 
 import contextlib
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -123,19 +124,22 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a number is none, or a row has no pair.
+        ValueError: If it is no text, a number is none, or a row has no pair.
     """
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' does not exist; is its folder a result of `pullback evaluate`?")
     words = ("pair", "status", "message", "name", "protocol")
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a mark before the first word
-        reader = csv.DictReader(file)
-        rows = []
-        if "pair" not in (reader.fieldnames or ["pair"]):
-            raise ValueError(f"'{path}' has no column 'pair'; is it a table of `pullback evaluate`?")
-        for row in reader:
-            try:
-                rows.append({k: v if k in words else float(v) if v else math.nan for k, v in row.items()})
-            except (ValueError, TypeError):
-                raise ValueError(f"'{path}', line {reader.line_num} holds something that is no number.") from None
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a mark before the first word
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not a text file: {error}.") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    rows = []
+    if "pair" not in (reader.fieldnames or ["pair"]):
+        raise ValueError(f"'{path}' has no column 'pair'; is it a table of `pullback evaluate`?")
+    for row in reader:
+        try:
+            rows.append({k: v if k in words else float(v) if v else math.nan for k, v in row.items()})
+        except (ValueError, TypeError):
+            raise ValueError(f"'{path}', line {reader.line_num} holds something that is no number.") from None
     return rows
