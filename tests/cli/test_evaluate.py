@@ -103,8 +103,12 @@ def test_compare_where_no_time_was_taken_draws_all_but_the_times(tmp_path):
     for method in ("a", "b"):
         (tmp_path / method).mkdir()
         (tmp_path / method / "pairs.csv").write_text("pair,status,ncc,seconds\np0,ok,0.5,0\np1,ok,0.6,0\n")
-    assert run(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    words = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert run(words) == 0
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {"box", "violin", "ranks"}
+    (tmp_path / "out" / "time.png").write_text("of an earlier comparison")
+    assert run([*words, "--overwrite", "--plot-format", "svg"]) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.[ps]??")} == {"box.svg", "violin.svg", "ranks.svg"}
 
 
 def test_structures_of_one_name_are_all_drawn(tmp_path):

@@ -18,6 +18,7 @@ PREFERRED = ("dice_nearest", "dice_given", "dice_linear", "dice_label", "tre_mea
 """What the plots show unless they are told, the first there is."""
 
 OVERALL = "all"
+PLOTS = (*KINDS, "time", "ranks")
 
 
 def command(
@@ -60,6 +61,9 @@ def command(
     out.mkdir(exist_ok=True)
     write_comparison(comparison, out, text)
     drawn = draw(comparison, shown, out, plot_format)
+    if overwrite:  # plots of the comparison that was here do not stand beside the new numbers
+        for plot_file in {f"{stem}{suffix}" for stem in PLOTS for suffix in SUFFIXES}.difference(drawn):
+            (out / plot_file).unlink(missing_ok=True)
     if not quiet:
         print(text)
         show_published(published or [])
