@@ -30,7 +30,7 @@ class PairScore:
         dice: By label, of those that both images hold; empty without labels.
         percent_folds: Voxels of the lattice whose determinant (central differences) is not positive.
         num_folds: How many these are.
-        sd_log_jacobian: Standard deviation of the logarithm of the determinants, those below 1e-9 taken as 1e-9.
+        sd_log_jacobian: Standard deviation of the logarithm of the determinants, those below 0.001 taken as 0.001.
         similarity: Correlation of fixed and warped.
         hd95: 95th percentile of surface distances in mm, mean over the labels that the fixed and the warped map both
             hold; None where there is none, or where surfaces were not asked for.
