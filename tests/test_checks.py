@@ -36,3 +36,7 @@ def test_a_least_number_is_itself_enough(value):
     assert check_at_least("num_stages", 1, 1) == 1
     with pytest.raises(ValueError, match=r"`num_stages` is .* of 1 or more"):
         check_at_least("num_stages", value, 1)
+
+
+def test_whole_numbers_of_any_size_are_finite():
+    assert check_at_least("seed", 10**30, 0) == check_positive("seed", 10**30) == 10**30

@@ -85,7 +85,7 @@ def check_positive(name: str, value: float) -> float:
     Raises:
         ValueError: If not.
     """
-    if not np.isfinite(value) or value <= 0:
+    if not _is_finite(value) or value <= 0:
         raise ValueError(f"`{name}` is {value}, but a finite number above zero is needed.")
     return value
 
@@ -96,7 +96,7 @@ def check_at_least(name: str, value: float, least: float) -> float:
     Raises:
         ValueError: If not.
     """
-    if not np.isfinite(value) or value < least:
+    if not _is_finite(value) or value < least:
         raise ValueError(f"`{name}` is {value}, but a finite number of {least} or more is needed.")
     return value
 
@@ -109,3 +109,8 @@ def check_each_at_least(least: float, values: object, *names: str) -> None:
     """
     for name in names:
         check_at_least(name, getattr(values, name), least)
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is finite; whole ones may be of any size."""
+    return isinstance(value, int) or bool(np.isfinite(value))
