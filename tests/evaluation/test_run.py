@@ -148,6 +148,14 @@ def test_the_group_is_the_groups_own_arithmetic(folder):
     assert other.grid != GRID
 
 
+def test_a_group_of_several_channels_is_refused(tmp_path):
+    rgb = torch.rand(3, *GRID.shape, generator=torch.Generator().manual_seed(0))
+    pb.write_image(tmp_path / "rgb.nii.gz", Image(rgb, GRID))
+    (tmp_path / "t.csv").write_text("fixed,warped\nrgb.nii.gz,rgb.nii.gz\n")
+    outcome = evaluate(jobs_of(read_pairs(tmp_path / "t.csv")), tmp_path, group=True)
+    assert "have 3 channels, but a group is measured on images of one" in outcome.text
+
+
 def test_folders_are_not_overwritten_unasked(tmp_path):
     folder = check_folder(tmp_path / "out", overwrite=False)
     (folder / "pairs.csv").write_text("pair\n")

@@ -161,6 +161,11 @@ class _GroupCollector:
     def add(self, case: Case, found: Scores) -> None:
         if found.warped is None:
             raise ValueError(f"Pair '{case.pair}' has no warped image (or moving image and transform) for the group.")
+        if found.warped.num_channels != 1:
+            raise ValueError(
+                f"The images of pair '{case.pair}' have {found.warped.num_channels} channels, but a group is measured "
+                "on images of one; leave the group out, or give one channel."
+            )
         if self.group is None:
             files = Files(case)
             self.group, self.grid = Group(files.fixed.tensor[0], files.region), files.fixed.grid
