@@ -172,3 +172,15 @@ def test_a_table_of_labels_without_labels_is_named(tmp_path):
         (tmp_path / "labels.csv").write_text(text)
         with pytest.raises(ValueError, match=r"labels\.csv' is damaged: each row needs .* a label"):
             read_method(tmp_path)
+
+
+def test_labels_without_a_number_of_a_measure_are_not_counted_as_tested(tmp_path):
+    (tmp_path / "pairs.csv").write_text("pair,status,dice_nearest,hd95_mm_nearest\np0,ok,0.5,2\np1,ok,0.6,3\n")
+    (tmp_path / "labels.csv").write_text("pair,label,protocol,dice\np0,1,nearest,0.5\np1,1,nearest,0.6\n")
+    found = compare([read_method(tmp_path, name) for name in "ab"])
+    assert [(row["measure"], row["label"]) for row in found.statistics] == [
+        ("dice_nearest", ""),
+        ("dice_nearest", "1"),
+        ("hd95_mm_nearest", ""),
+    ]
+    assert "HD95 [mm] (nearest): a better" not in text_of_comparison(found)

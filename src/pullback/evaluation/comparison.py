@@ -224,7 +224,9 @@ def _statistics(methods: Sequence[MethodResult], pairs: Sequence[str], measure: 
         return rows
     key = measure.removesuffix(f"_{protocol}")
     per_label = []
-    for label in sorted({k for m in methods for k, p in m.labels if p == protocol}):
+    for label in sorted(
+        {k for m in methods for (k, p), found in m.labels.items() if p == protocol and _has(found, key)}
+    ):
         name = next((m.label_names[label] for m in methods if label in m.label_names), "")
         for a, b in combinations(methods, 2):
             numbers = [m.labels.get((label, protocol), {}).get(key, {}) for m in (a, b)]
@@ -232,6 +234,11 @@ def _statistics(methods: Sequence[MethodResult], pairs: Sequence[str], measure: 
             per_label.append(_row(measure, str(label), name, a, b, *columns))
     _correct(per_label)
     return rows + per_label
+
+
+def _has(found: dict[str, dict[str, float]], key: str) -> bool:
+    """Whether a label has numbers of a measure; networks are scored by label in Dice alone."""
+    return any(math.isfinite(value) for value in found.get(key, {}).values())
 
 
 def _column(pairs: dict[str, dict[str, float]], names: Sequence[str], measure: str) -> np.ndarray:
