@@ -6,6 +6,7 @@ import torch
 import phantoms
 import pullback as pb
 from pullback.data import Image, LabelMap
+from pullback.registration.volume import prepare
 from pullback.space import Grid
 
 VOXEL_MM = phantoms.SPACING_MM
@@ -111,6 +112,20 @@ def test_a_mask_of_one_voxel_or_of_none_that_is_a_number_says_so():
     broken[0, 5, 5, 5] = torch.nan
     with pytest.raises(ValueError, match="within its mask, holds no finite number"):
         phantoms.register(Image(broken, fixed.grid), moving, fixed_mask=LabelMap(mask, fixed.grid))
+
+
+def test_the_mask_of_a_sheared_image_is_brought_onto_right_angles_with_it():
+    head = phantoms.head()
+    matrix = head.grid.voxel_to_world.clone()
+    matrix[0, 1] = 0.3 * matrix[0, 0]
+    sheared = Image(head.tensor, Grid(head.grid.shape, matrix))
+    mask = box_mask(sheared)
+    volume = prepare(sheared, mask)
+    voxels = sheared.grid.to_voxel(volume.grid.centres()).round().long()
+    last = torch.tensor(sheared.grid.shape) - 1
+    inside = ((voxels >= 0) & (voxels <= last)).all(dim=-1)
+    wanted = mask.tensor[0][voxels.clamp(min=0).minimum(last).unbind(dim=-1)] * inside
+    assert torch.equal(volume.weights[0, 0], wanted.float())
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -150,7 +150,7 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
     Raises:
         ValueError: If a channel of the image does not vary, or has no number, where it counts.
     """
-    image = _on_right_angles(image.with_numbers_only())
+    image, mask = _on_right_angles(image.with_numbers_only(), mask)
     reorientation = closest_to_ras(image.grid)
     is_flat = image.grid.num_dims == 2
     grid = lift_grid(reorientation.apply_to_grid(image.grid))
@@ -181,21 +181,23 @@ def _extend(tensor: Tensor, weights: Tensor) -> Tensor:
     return torch.from_numpy(tensor.numpy()[:, :, nearest[0], nearest[1], nearest[2]])
 
 
-def _on_right_angles(image: Image) -> Image:
-    """Resample a sheared image onto a grid with right angles (ITK's files can hold no other displacement field)."""
+def _on_right_angles(image: Image, mask: LabelMap | None) -> tuple[Image, LabelMap | None]:
+    """Resample a sheared image, and its mask, onto right angles (ITK's files can hold no other displacement field)."""
     if image.grid.is_orthonormal(1e-4):
-        return image
+        return image, mask
     from pullback.transforms import identity, warp
 
     grid = orthonormal_cover(image.grid)
-    inside = LabelMap(torch.ones((1, *image.grid.shape), dtype=torch.uint8), image.grid)
-    covered = warp(inside, identity(grid.num_dims), onto=grid, interpolation="nearest").tensor[0] > 0
-    resampled = warp(image, identity(grid.num_dims), onto=grid)
-    invalid = ~covered
+
+    def nearest(labels: LabelMap) -> LabelMap:
+        return warp(labels, identity(grid.num_dims), onto=grid, interpolation="nearest")
+
+    invalid = nearest(LabelMap(torch.ones((1, *image.grid.shape), dtype=torch.uint8), image.grid)).tensor[0] == 0
     if "invalid" in image.header:
-        marked = LabelMap(image.header["invalid"][None].to(torch.uint8), image.grid)
-        invalid |= warp(marked, identity(grid.num_dims), onto=grid, interpolation="nearest").tensor[0] > 0
-    return Image(resampled.tensor, grid, {**image.header, "invalid": invalid})
+        invalid |= nearest(LabelMap(image.header["invalid"][None].to(torch.uint8), image.grid)).tensor[0] > 0
+    resampled = warp(image, identity(grid.num_dims), onto=grid)
+    upright = Image(resampled.tensor, grid, {**image.header, "invalid": invalid})
+    return upright, None if mask is None else nearest(mask)
 
 
 def orthonormal_cover(grid: Grid) -> Grid:
