@@ -114,6 +114,12 @@ class Volume:
         seen = self.foreground[None, None].to(torch.float32)
         return replace(self, weights=seen if self.weights is None else self.weights * seen, has_background=False)
 
+    def with_object_alone(self) -> "Volume":
+        """A copy in which only the object is known, as within a mask: nothing of the background leaks anywhere."""
+        seen = (self.foreground & (self.tensor[0] > 0).any(dim=0))[None, None].to(torch.float32)
+        weights = seen if self.weights is None else self.weights * seen
+        return replace(self, tensor=_extend(self.tensor, weights), weights=weights, has_background=False)
+
     def emphasise(self, centre: np.ndarray, width_mm: float, *, has_tail: bool = True) -> "Volume":
         """A copy whose weights fall off with the distance d from a world point ``(3,)``.
 
