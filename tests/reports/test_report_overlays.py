@@ -37,6 +37,13 @@ def test_colour_pictures_can_be_checkered():
     assert overlays.checkerboard(np.zeros((9, 7, 3)), np.ones((9, 7, 3))).shape == (9, 7, 3)
 
 
+@pytest.mark.parametrize("shapes", [((9, 7, 3), (9, 7)), ((9, 7), (9, 7, 3))])
+def test_a_checkerboard_of_a_photograph_and_grey_levels_has_colours(shapes: tuple[tuple[int, ...], tuple[int, ...]]):
+    board = overlays.checkerboard(np.zeros(shapes[0]), np.ones(shapes[1]), squares=1)
+    assert board.shape == (9, 7, 3)
+    assert not board.any()
+
+
 def test_edges_lie_on_the_rim_and_are_thin():
     edges = overlays.edges_of(disc(), 2.0)
     rows, columns = np.nonzero(edges)

@@ -35,7 +35,12 @@ def colour_overlay(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 
 def checkerboard(fixed: np.ndarray, warped: np.ndarray, squares: int = SQUARES) -> np.ndarray:
-    """Squares of the fixed picture alternating with the warped one's; the top left square is fixed."""
+    """Squares of the fixed picture alternating with the warped one's; the top left square is fixed.
+
+    Where one of them alone has colours, the other one becomes grey in three channels.
+    """
+    if fixed.ndim != warped.ndim:
+        fixed, warped = (levels if levels.ndim == 3 else np.stack([levels] * 3, -1) for levels in (fixed, warped))
     rows, columns = fixed.shape[:2]
     side = max(rows, columns) / squares
     parity = (np.arange(rows) // side)[:, None] + (np.arange(columns) // side)[None, :]
