@@ -216,7 +216,7 @@ def test_jacobian_refuses(here: Path, capsys):
         ("flat.nii.gz", ["image: 2-D", "72 x 84 voxels"]),
         ("affine.tfm", ["linear, 3-D", "translation", "scales [1.1, 0.9, 1.0]"]),
         ("field.h5", ["displacement field, 3-D", "largest", "40 x 48 x 36 voxels"]),
-        ("field.nii.gz", ["displacement field, 3-D"]),
+        ("field.nii.gz", ["displacement field, 3-D", "as an image it is 3-D with 3 channels"]),
     ],
 )
 def test_info(here: Path, capsys, file: str, words: list[str]):

@@ -37,7 +37,8 @@ def describe(
     found = [] if form is not None or path.is_dir() else certainly(path)
     if form is not None or found:
         name = form if form is not None else found[0].name
-        return [f"format: {name}", *describe_transform(load(path, fixed=fixed, moving=moving, form=form))]
+        lines = [f"format: {name}", *describe_transform(load(path, fixed=fixed, moving=moving, form=form))]
+        return lines if form is not None or name != "itk" else [*lines, *_as_image(path)]
     try:
         lines = [*describe_image(read_image(path)), *_could_be(path)]
     except ValueError as image_error:
@@ -52,6 +53,21 @@ def describe(
             f"--fixed and --moving are for transforms, but '{path}' is an image; --from would say otherwise."
         )
     return lines
+
+
+def _as_image(path: Path) -> list[str]:
+    """ITK stores vectors and the channels of an image alike, so both are said."""
+    if suffix_of(path) not in READABLE:
+        return []
+    try:
+        image = read_image(path)
+    except ValueError:
+        return []
+    low, high = float(image.tensor.min()), float(image.tensor.max())
+    return [
+        f"note: as an image it is {image.grid.num_dims}-D with {image.num_channels} channels, intensities {low:g} to "
+        f"{high:g}; a file does not say whether these are vectors"
+    ]
 
 
 def _could_be(path: Path) -> list[str]:
