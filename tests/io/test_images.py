@@ -317,6 +317,13 @@ def test_scaling_is_applied(tmp_path):
         read_labels(path)
 
 
+def test_scaled_integers_far_from_zero_stay_apart(tmp_path):
+    stored = np.arange(24).reshape(2, 3, 4)
+    path = nifti(tmp_path, stored.astype(np.int16), scl_slope=1.0, scl_inter=2e7)
+    assert np.array_equal(read_image(path).tensor[0].numpy(), stored + 20_000_000)
+    assert np.array_equal(read_labels(path).tensor[0].numpy(), stored + 20_000_000)
+
+
 def test_big_endian_and_pair_and_nifti2(tmp_path):
     values = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     affine = grid_3d("oblique").voxel_to_world.numpy()

@@ -196,8 +196,8 @@ def _numbers(image: SpatialImage, where: str) -> np.ndarray:
         proxy = image.dataobj
         is_small_integer = type(proxy) is ArrayProxy and proxy.dtype.name in NARROW_TYPES - {"float32"}
         slope, intercept = (float(proxy.slope), float(proxy.inter)) if is_small_integer else (1.0, 0.0)
-        if (slope, intercept) == (1.0, 0.0):
-            return np.asanyarray(proxy)
+        if (slope, intercept) == (1.0, 0.0) or np.spacing(np.float32(abs(intercept))) > abs(slope) / 2:
+            return np.asanyarray(proxy)  # also where float32 would take neighbouring integers for one
         values = proxy.get_unscaled().astype(np.float32)
         values *= np.float32(slope)
         values += np.float32(intercept)
