@@ -1,7 +1,8 @@
 """Where the truth is known: an image against itself, and against a copy that was moved, with and without noise.
 
-A brain at 1 mm, a mouse, a hippocampus without a background. The copy is resampled once, by a cubic spline; the noise
-of both images is white, their own, and where the image is not 0. Errors are over points of the fixed object.
+A brain at 1 mm, a head at 2 mm, a mouse, a hippocampus without a background. The copy is resampled once, by a cubic
+spline; the noise of both images is white, their own, and where the image is not 0. Errors are over points of the fixed
+object.
 """
 
 import argparse
@@ -58,6 +59,7 @@ def _images() -> dict[str, Path]:
     mouse, hippocampus = (sorted(data_folder(name, "images").glob("*.nii.gz")) for name in ("mouse", "hippocampus"))
     return {
         "brain, 1 mm": data_folder("brains", "native") / "1000_image.nii.gz",
+        "head, 2 mm": data_folder("brains", "heads-2mm") / "1000_image.nii.gz",
         "mouse": mouse[0],
         "hippocampus": hippocampus[3],
     }

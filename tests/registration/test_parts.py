@@ -360,3 +360,16 @@ def test_smoothness_is_for_the_finest_level_too():
     for before, after in zip(plain.fine_regularities, wide.fine_regularities, strict=True):
         assert vars(after) == vars(before.scaled(2.0))
     assert wide.fine_regularities[1].shear == 4 * plain.fine_regularities[1].shear < wide.regularities[1].shear
+
+
+def test_lattices_smaller_than_a_brain_have_time_for_more_steps():
+    finest = Level(1, 15, num_rounds=3, most_steps=30)
+    assert [finest.steps_on(n) for n in (2**20 - 1, 2**20, 2_700_000, 4_000_000, 5_400_000, 10**8)] == [
+        15,
+        30,
+        30,
+        20,
+        15,
+        15,
+    ]
+    assert Level(1, 15).steps_on(2**21) == 15

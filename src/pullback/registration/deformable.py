@@ -319,7 +319,7 @@ class _Stage:
         A level that does not end better than it began returns the displacement that it was given, or one of the
         `rivals` if neither beats it by `LEAST_GAIN`. `share` is the part of the level that this run is, for `on_step`.
         """
-        reason, num_steps = "made all its steps", self.level.num_steps
+        reason, num_steps = "made all its steps", self.level.steps_on(self.grid.num_voxels)
         displacement, spare, force, room = (self._empty(3) for _ in range(4))
         displacement.copy_(start)
         images = self._empty(self.fixed.shape[1]), self._empty(self.fixed.shape[1])

@@ -43,7 +43,12 @@ class DeformablePlan:
         stop: When to leave a level early.
     """
 
-    levels: Sequence[Level] = (Level(8, 100), Level(4, 100), Level(2, 50), Level(1, 15, num_rounds=3))
+    levels: Sequence[Level] = (
+        Level(8, 100),
+        Level(4, 100),
+        Level(2, 50),
+        Level(1, 15, num_rounds=3, most_steps=30),
+    )
     regularities: Sequence[AbstractRegularity] = field(default_factory=lambda: (Gaussian(), Elasticity()))
     fine_regularities: Sequence[AbstractRegularity] = field(
         default_factory=lambda: (Gaussian(), Elasticity(shear=0.005, volume=0.01))

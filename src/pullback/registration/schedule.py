@@ -10,6 +10,8 @@ SMALLEST_LEVEL_VOXELS = 22
 """A level's longest axis has at least this many voxels: of fewer, windows of 5 see nothing local, and mislead."""
 CHEAP_VOXELS = 2**20
 """Lattices of fewer voxels are small: they have time for more than one round, and little detail."""
+BRAIN_VOXELS = 5_400_000
+"""The lattice of a brain without its skull at 1 mm, for which the steps of a level are meant."""
 
 
 def is_cheap(num_voxels: int) -> bool:
@@ -25,11 +27,20 @@ class Level:
         factor: Voxels of the finest axis averaged into one.
         num_steps: Steps at most, of each round.
         num_rounds: How often to go through it where the lattice is small. Rounds before the last are solved both ways.
+        most_steps: On lattices between the small ones and a brain's at 1 mm there are more steps in proportion, which
+            take as long, but at most so many (default: no more). Whole heads need them.
     """
 
     factor: int
     num_steps: int
     num_rounds: int = 1
+    most_steps: int = 0
+
+    def steps_on(self, num_voxels: int) -> int:
+        """Steps of each round, at most, on a lattice of so many voxels."""
+        if is_cheap(num_voxels):
+            return self.num_steps
+        return max(self.num_steps, min(self.num_steps * BRAIN_VOXELS // num_voxels, self.most_steps))
 
     def rounds_on(self, num_voxels: int) -> int:
         """Rounds on a lattice of so many voxels."""
