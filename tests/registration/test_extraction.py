@@ -7,11 +7,14 @@ import pytest
 import torch
 
 import phantoms
+import pullback as pb
 from pullback.data import Image
 from pullback.registration import Plan, extraction
+from pullback.registration.alignment import settle_extraction
 from pullback.registration.choice import build
 from pullback.registration.volume import prepare
 from pullback.registration.work import Work
+from pullback.space import Grid
 
 STILL = np.eye(4)
 
@@ -42,12 +45,14 @@ def work_of(fixed: Image, moving: Image) -> Work:
 def test_the_background_of_an_object_that_was_cut_out_is_unknown(side: str):
     part, whole = cut_out(phantoms.head(), inner_part()), noisy(phantoms.head())
     work = work_of(part, whole) if side == "fixed" else work_of(whole, part)
-    choice = extraction.settle_extraction(work, build("lncc", work.fixed, work.moving, "asked for"), STILL)
-    assert f"asked for; the {side} object was cut out" in choice.why
+    before = getattr(work, side)
+    settle_extraction(work, build("lncc", work.fixed, work.moving, "asked for"), STILL)
+    assert work.cut_out == side
     alone = getattr(work, side)
     assert not alone.has_background
-    assert torch.equal(alone.weights[0, 0] > 0, alone.foreground & (prepare(part).tensor[0, 0] > 0))
-    assert float(alone.tensor.min()) > 0  # no edge where it was cut
+    assert float(alone.weights.sum()) < float(before.foreground.sum())
+    assert not (alone.weights[0, 0] > 0)[~before.foreground].any()
+    assert float(alone.tensor.min()) > 0.2  # no edge where it was cut
 
 
 @pytest.mark.parametrize("whole", ["fixed", "moving", "both"])
@@ -56,17 +61,24 @@ def test_whole_objects_keep_their_background(whole: str):
     pairs = {"fixed": (noisy(head), head), "moving": (head, noisy(head)), "both": (head, head)}
     work = work_of(*pairs[whole])
     before = work.fixed, work.moving
-    choice = build("lncc", work.fixed, work.moving, "asked for")
-    assert extraction.settle_extraction(work, choice, STILL) is choice
+    settle_extraction(work, build("lncc", work.fixed, work.moving, "asked for"), STILL)
+    assert not work.cut_out
     assert (work.fixed, work.moving) == before
+
+
+def test_a_thin_object_keeps_its_rim():
+    thin = torch.zeros(1, 20, 20, 20)
+    thin[:, 4:16, 4:16, 9:12] = torch.rand(1, 12, 12, 3, generator=torch.Generator().manual_seed(0)) + 1
+    volume = prepare(Image(thin, Grid.from_spacing((20, 20, 20), 1.0)))
+    assert torch.equal(volume.with_object_alone().weights[0, 0] > 0, volume.foreground & (volume.tensor[0, 0] > 0))
 
 
 def test_a_view_that_ends_does_not_cut_out():
     whole = noisy(phantoms.head())
     head = phantoms.head()
     half = Image(head.tensor[:, :24], head.grid.crop((0, 0, 0), (24, *head.grid.shape[1:])))
-    assert extraction.surroundings(prepare(half), prepare(whole), STILL) < 0.1
-    assert extraction.surroundings(prepare(whole), prepare(half), STILL) < 0.1
+    assert extraction.surroundings(prepare(half), prepare(whole), STILL)["fixed"] < 0.1
+    assert extraction.surroundings(prepare(whole), prepare(half), STILL)["moving"] < 0.1
 
 
 def test_what_surrounds_an_object_in_the_other_image_does_not_press_it():
@@ -81,3 +93,43 @@ def test_what_surrounds_an_object_in_the_other_image_does_not_press_it():
         pressed = error()
     assert pressed > 2.8
     assert error() < 1.6
+
+
+def part_onto_whole(whole: Image, **options: object) -> tuple[pb.Registration, float]:
+    """A part of the head, from its own scanner, onto the whole head, and the mean error in mm there."""
+    part, truth = inner_part(), phantoms.truth_of("affine")
+    moving = phantoms.seen_by(cut_out(phantoms.head(), part), truth)
+    found = phantoms.register(whole, moving, **options)
+    points = part.grid.to_world(torch.nonzero(part.tensor[0]).to(torch.float64))
+    return found, float((found.fixed_to_moving(points) - truth(points)).norm(dim=1).mean())
+
+
+@pytest.mark.parametrize("whole", ["without a background", "in a background"])
+def test_a_part_finds_its_pose_in_the_whole(whole: str):
+    image = noisy(phantoms.head()) if whole == "without a background" else phantoms.head()
+    found, error_mm = part_onto_whole(image, model="affine")
+    assert "the moving object was cut out" in found.result.similarity.why
+    assert found.verdict.value == "good"
+    assert found.result.evidence.view > 0.99  # of the part, as the rest of the head is nowhere else
+    assert error_mm < 1.0  # voxels of 3 mm; with their rim 2.3
+
+
+def test_a_part_of_another_contrast_is_not_pressed_by_the_whole():
+    head, part = phantoms.head(), inner_part()
+    inverted = phantoms.with_values(head, (head.tensor.max() + 10 - head.tensor) * (part.tensor > 0.5))
+    points = part.grid.to_world(torch.nonzero(part.tensor[0]).to(torch.float64))
+    found = phantoms.register(head, inverted, similarity="mi", initial="none").fixed_to_moving
+    with mock.patch.object(extraction, "SURROUNDED", np.inf):
+        pressed = phantoms.register(head, inverted, similarity="mi", initial="none").fixed_to_moving
+    errors = [float((each(points) - points).norm(dim=1).mean()) for each in (found, pressed)]
+    assert errors[0] < 0.5
+    assert errors[1] > 2 * errors[0]
+
+
+def test_a_smaller_outline_alone_is_no_part_of_a_larger_one():
+    head = phantoms.head()
+    away = (head.grid.centres() / torch.tensor([30.0, 40.0, 27.0])).square().sum(dim=-1)
+    small, large = (phantoms.with_values(head, 100.0 * (away < size)[None]) for size in (1.0, 1.6))
+    found = phantoms.register(small, large, initial="header", model="deformable")
+    assert "cut out" not in found.result.similarity.why
+    assert found.result.evidence.overlap > 0.95

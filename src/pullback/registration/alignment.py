@@ -21,6 +21,7 @@ from pullback.registration.choice import (
     weigh,
 )
 from pullback.registration.evidence import margin_over_rivals
+from pullback.registration.extraction import cut_out, smaller_object
 from pullback.registration.first_start import doubts_about, narrowed, nonsense_of
 from pullback.registration.initialisation import (
     CLEAR_MARGIN,
@@ -177,13 +178,17 @@ def _compete(work: Work, wanted: Choice | None, given: tuple[Candidate, ...]) ->
     plan = work.plan
     if "none" in plan.methods:
         matrix = given[0].matrix if given else np.eye(4)
+        if smaller_object(work.fixed, work.moving):
+            settle_extraction(work, wanted or _choose(work, matrix), matrix)
         return None, wanted or _choose(work, matrix), matrix
     if wanted is not None and wanted.name in ACROSS_CONTRASTS:
-        found = _search(work, wanted if wanted.name == "mi" else _build(work, "mi", ""), given)
+        across = wanted if wanted.name == "mi" else _build(work, "mi", "")
+        found = _with_object_alone(work, _search(work, across, given), given, across)
         if wanted.name == "mind" and _may_hold(work) and not _is_clear_across(work, found):
             return _hold(work, wanted.why)
         return found, wanted, found.chosen.matrix
     found = _search(work, None, given)
+    found = _with_object_alone(work, found, given)
     correlation = _correlation(work, found)
     if "search" in plan.methods and not _is_sure(correlation, found.margin):
         found = search_thoroughly(
@@ -207,7 +212,8 @@ def _ask_mutual_information(
         correlation: Of the intensities where the objects overlap, from that start.
         given: Further candidates.
     """
-    other = _search(work, _build(work, "mi", ""), given)
+    across = _build(work, "mi", "")
+    other = _with_object_alone(work, _search(work, across, given), given, across)
     agree = correlation >= SURE_CORRELATION and _agree(found, other)
     is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
     other_is_clear = _is_clear_across(work, other)
@@ -222,6 +228,49 @@ def _ask_mutual_information(
     ):
         found = other
     return found, _choose(work, found.chosen.matrix), found.chosen.matrix
+
+
+def _with_object_alone(
+    work: Work, found: Initialisation, given: tuple[Candidate, ...], across: Choice | None = None
+) -> Initialisation:
+    """The start, searched again where one object may be cut out of what the other image shows.
+
+    Its background is unknown in `work` from then on. All stays as it was where sizes do not say so, the start found
+    before is sure and not surrounded, no pose is clear with the object alone, or the object is not surrounded in it.
+
+    Args:
+        work: With the volumes.
+        found: The start with the whole images.
+        given: Further candidates.
+        across: The mutual information that it was found by; None for local correlation.
+    """
+
+    def is_clear(start: Initialisation) -> bool:
+        if across is not None:
+            return _is_clear_across(work, start)
+        return start.margin >= SURE_MARGIN and _correlation(work, start) >= SURE_CORRELATION
+
+    side = smaller_object(work.fixed, work.moving)
+    if not side or (is_clear(found) and _side_cut_out(work, found) != side):
+        return found
+    whole = replace(work)
+    _take_alone(work, side)
+    again = _search(work, None if across is None else _build(work, "mi", ""), given)
+    if is_clear(again) and _side_cut_out(whole, again) == side:
+        return again
+    work.fixed, work.moving, work.cut_out = whole.fixed, whole.moving, whole.cut_out
+    return found
+
+
+def _side_cut_out(work: Work, found: Initialisation) -> str:
+    """The side whose object seems cut out in the chosen pose; empty if none does."""
+    return cut_out(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
+
+
+def _take_alone(work: Work, side: str) -> None:
+    """From here on only the object of one side is known; what lay around it does not count."""
+    setattr(work, side, getattr(work, side).with_object_alone())
+    work.cut_out = side
 
 
 def _is_clear_across(work: Work, found: Initialisation) -> bool:
@@ -307,6 +356,30 @@ def _choose(work: Work, matrix: np.ndarray) -> Choice:
     if evened > SAME_CONTRAST:
         return _build(work, "lncc", f"{hardly}, but do without slow shading ({evened:.2f}): one contrast")
     return _build(work, "mi", f"{hardly}: two contrasts")
+
+
+def settle_extraction(work: Work, choice: Choice, matrix: np.ndarray) -> None:
+    """Take the background of an object that was cut out for unknown, in `work`, if a search has not found so before.
+
+    Where background surrounds both objects, their outlines may also differ because the map is poor, or because nothing
+    but an outline is there: then the object alone has to tell its pose.
+    """
+    if work.cut_out:
+        return
+    side = cut_out(*at(work, COARSE_OBJECT_VOXELS), matrix)
+    if side and (not work.has_outlines or _tells_its_pose(work, side, choice, matrix)):
+        _take_alone(work, side)
+
+
+def _tells_its_pose(work: Work, side: str, choice: Choice, matrix: np.ndarray) -> bool:
+    """Whether the object of one side fits what is there in the other image, and in no other pose."""
+    alone = replace(work)
+    _take_alone(alone, side)
+    margin = margin_over_rivals(alone.fixed, alone.moving, choice, matrix)
+    if choice.name in ACROSS_CONTRASTS:
+        return margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
+    correlation = correlation_inside(*at(alone, COARSE_OBJECT_VOXELS), matrix)
+    return margin >= SURE_MARGIN and correlation >= SURE_CORRELATION
 
 
 def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choice, Volume, Volume]:

@@ -102,7 +102,7 @@ def conclude(
         margin=_margin(work, initialisation, choice, maps.linear),
         scales=tuple(float(s) for s in Affine(maps.linear.matrix).decompose().scaling),
         overlap=overlap_of(fixed.foreground, view.foreground) if work.has_outlines else None,
-        view=float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0),
+        view=_share_in_view(work, fixed, moving, maps.linear, view),
         gain=after - at_first,
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
         consistency=inverse_consistency(forward, backward, grid, region),
@@ -119,7 +119,7 @@ def conclude(
         before_name=before_name,
         fixed_object=LabelMap(region[None].to(torch.uint8), grid),
         initialisation=initialisation,
-        similarity=SimilarityReport(choice.name, choice.why, at_first, after_linear, after),
+        similarity=SimilarityReport(choice.name, _why(work, choice), at_first, after_linear, after),
         evidence=evidence,
         history=tuple(work.history),
         seconds=work.seconds,
@@ -137,6 +137,20 @@ def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View
     shift = (geometry_of(moving)[0] - geometry_of(fixed)[0])[3 - num_dims :]
     by_centres = Translation.by(shift)
     return by_centres, BY_CENTRES, look_through(fixed, moving, by_centres)
+
+
+def _why(work: Work, choice: Choice) -> str:
+    if not work.cut_out:
+        return choice.why
+    return f"{choice.why}; the {work.cut_out} object was cut out, so what lay around it did not count"
+
+
+def _share_in_view(work: Work, fixed: Volume, moving: Volume, linear: AbstractLinear, view: View) -> float:
+    """How much of the fixed object the moving field of view shows; if the moving one was cut out, it the other way."""
+    if work.cut_out == "moving":
+        shown = float(view.foreground.sum()) * fixed.grid.voxel_volume * abs(float(torch.linalg.det(linear.linear)))
+        return min(shown / max(float(moving.foreground.sum()) * moving.grid.voxel_volume, 1e-9), 1.0)
+    return float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0)
 
 
 def _margin(work: Work, initialisation: Initialisation | None, choice: Choice, linear: AbstractLinear) -> float:

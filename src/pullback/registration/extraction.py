@@ -1,49 +1,69 @@
 """An object cut out of what surrounds it in the other image, such as a brain without its skull.
 
-Its constant background is not empty but unknown: a deformation that took it for empty would press what surrounds the
-object in the other image together, and the object's rim with it.
+Its constant background is not empty but unknown: a search that takes it for empty finds no clear pose, and a
+deformation would press what surrounds the object in the other image together, and the object's rim with it.
 """
-
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from pullback import functional
-from pullback.registration.alignment import COARSE_OBJECT_VOXELS, at
-from pullback.registration.choice import Choice
 from pullback.registration.volume import Volume
-from pullback.registration.work import Work
 
 SURROUNDED = 0.2
 """Share of the object's size that the other object has where this image has background, from which it was cut out; in
 heads it is 0.46 and more around a brain, among brains and mice 0.08 at most, with noise and shading or not."""
 
 
-def settle_extraction(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:
-    """Take the background of an object that was cut out for unknown, in `work`, and say so.
-
-    Only where the other image has no constant background: else the outlines tell more about the pose than is lost.
-    """
-    if work.fixed.has_background == work.moving.has_background:
-        return choice
-    side = "fixed" if work.fixed.has_background else "moving"
-    if surroundings(*at(work, COARSE_OBJECT_VOXELS), matrix) < SURROUNDED:
-        return choice
-    setattr(work, side, getattr(work, side).with_object_alone())
-    return replace(choice, why=f"{choice.why}; the {side} object was cut out, so what lay around it did not count")
-
-
-def surroundings(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:
-    """How much of one object lies in the other image's constant background, as a share of that one's object.
+def smaller_object(fixed: Volume, moving: Volume) -> str:
+    """The side whose object is so much smaller that it may be a part of the other, in a constant background; or empty.
 
     Args:
-        fixed, moving: Volumes, one of which has such a background.
+        fixed, moving: Volumes at full resolution.
+    """
+    sizes = {"fixed": _size_mm3(fixed), "moving": _size_mm3(moving)}
+    side = min(sizes, key=lambda name: sizes[name])
+    is_surrounded = (fixed if side == "fixed" else moving).has_background
+    return side if is_surrounded and max(sizes.values()) >= (1 + SURROUNDED) * sizes[side] else ""
+
+
+def cut_out(fixed: Volume, moving: Volume, matrix: np.ndarray) -> str:
+    """Which object seems to be cut out of what the other image shows: ``fixed`` or ``moving``; empty if none does.
+
+    Args:
+        fixed, moving: Volumes at a coarse resolution.
         matrix: World matrix ``(4, 4)``.
+    """
+    shares = surroundings(fixed, moving, matrix)
+    side = max(shares, key=lambda name: shares[name], default="")
+    return side if side and shares[side] >= SURROUNDED else ""
+
+
+def surroundings(fixed: Volume, moving: Volume, matrix: np.ndarray) -> dict[str, float]:
+    """How much of the other object lies in an image's constant background, as a share of the image's own object.
+
+    Args:
+        fixed, moving: Volumes at a coarse resolution.
+        matrix: World matrix ``(4, 4)``.
+
+    Returns:
+        A share for each of ``fixed`` and ``moving`` that has such a background.
     """
     voxel_map = moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy()
     still = torch.zeros(1, 3, *fixed.grid.shape)
     marks = torch.stack([moving.foreground.to(torch.float32), torch.ones(moving.grid.shape)])[None]
     there, in_view = functional.warp(marks, still, voxel_map, fill=0.0)[0] > 0.5
-    alone, other = (fixed.foreground, there) if fixed.has_background else (there, fixed.foreground & in_view)
-    return float((other & ~alone).sum()) / max(float(alone.sum()), 1.0)
+    shares = {}
+    if fixed.has_background:
+        shares["fixed"] = _share(there, fixed.foreground)
+    if moving.has_background:
+        shares["moving"] = _share(fixed.foreground & in_view, there)
+    return shares
+
+
+def _size_mm3(volume: Volume) -> float:
+    return float(volume.foreground.sum()) * volume.grid.voxel_volume
+
+
+def _share(other: torch.Tensor, own: torch.Tensor) -> float:
+    return float((other & ~own).sum()) / max(float(own.sum()), 1.0)

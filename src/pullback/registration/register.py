@@ -7,10 +7,9 @@ import numpy as np
 
 from pullback.data import Pair
 from pullback.kernels.threads import one_blas_thread
-from pullback.registration.alignment import find_linear_map, settle_shading
+from pullback.registration.alignment import find_linear_map, settle_extraction, settle_shading
 from pullback.registration.conclusion import Maps, conclude
 from pullback.registration.deformable import Deformation, deform
-from pullback.registration.extraction import settle_extraction
 from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.planes import lower_grid, lower_matrix
@@ -64,7 +63,7 @@ def _run(pair: Pair, work: Work) -> RegistrationResult:
     deforms = work.plan.deformable is not None and not choice.restraint  # from a pose that nothing vouches for it harms
     if deforms:
         with work.stage("deformable"):
-            choice = settle_extraction(work, choice, matrix)
+            settle_extraction(work, choice, matrix)
             choice, *volumes = settle_shading(work, choice, matrix)
             deformation = _run_deformable(work, volumes, choice.similarity, matrix, deformation)
     field = None

@@ -54,7 +54,8 @@ class Evidence:
         margin: How far every other pose stays behind, as a share of the result's score; negative if one is better.
         scales: Scale factors of the linear part along its axes.
         overlap: Dice of the two foregrounds after registration; None where an image has no background.
-        view: Share of the fixed object that the map sends into the moving field of view.
+        view: Share of the fixed object that the map sends into the moving field of view; of a moving object that was
+            cut out, the share that lies in the fixed one.
         gain: Similarity after minus before.
         jacobian: Of the whole map over the fixed object.
         consistency: There and back.

@@ -20,6 +20,8 @@ from pullback.space import Grid, closest_to_ras
 BACKGROUND_SHARE = 0.05
 """An image has a constant background if this share of its voxels holds its most frequent extreme value."""
 WINSORISE_PERCENTILES = (0.1, 99.9)
+LEAST_CORE = 0.25
+"""An object of which less than this share is left without its rim keeps it."""
 FAINT_SHARE = 0.02
 """Voxels within this share of the intensity range above a constant background belong to it, after a light smoothing:
 ringing of resampling, or noise that was cut off at zero."""
@@ -115,8 +117,16 @@ class Volume:
         return replace(self, weights=seen if self.weights is None else self.weights * seen, has_background=False)
 
     def with_object_alone(self) -> "Volume":
-        """A copy in which only the object is known, as within a mask: nothing of the background leaks anywhere."""
-        seen = (self.foreground & (self.tensor[0] > 0).any(dim=0))[None, None].to(torch.float32)
+        """A copy in which only the object is known, as within a mask: nothing of the background leaks anywhere.
+
+        Without its rim, which holds some of the background where the image was resampled after the object was cut out.
+        """
+        inside = (self.foreground & (self.tensor[0] > 0).any(dim=0)).numpy()
+        spacing = self.spacing_mm()
+        core = _without_outermost(inside, np.isfinite(spacing))
+        core = _without_outermost(core, spacing < 1.5 * spacing.min())
+        inside = core if core.sum() >= LEAST_CORE * inside.sum() else inside
+        seen = torch.from_numpy(inside)[None, None].to(torch.float32)
         weights = seen if self.weights is None else self.weights * seen
         return replace(self, tensor=_extend(self.tensor, weights), weights=weights, has_background=False)
 
@@ -185,6 +195,15 @@ def _extend(tensor: Tensor, weights: Tensor) -> Tensor:
         return tensor
     nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
     return torch.from_numpy(tensor.numpy()[:, :, nearest[0], nearest[1], nearest[2]])
+
+
+def _without_outermost(inside: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """A mask without its outermost voxels along some axes; it goes on beyond the edges of the volume."""
+    around = np.zeros((3, 3, 3), dtype=bool)
+    around[1, 1, 1] = True
+    for axis in np.flatnonzero(along):
+        around[tuple(slice(None) if a == axis else 1 for a in range(3))] = True
+    return ndimage.binary_erosion(inside, around, border_value=1)
 
 
 def _on_right_angles(image: Image, mask: LabelMap | None) -> tuple[Image, LabelMap | None]:

@@ -26,6 +26,8 @@ class Work:
     history: list[StageHistory] = field(default_factory=list)
     margin: float | None = None
     """Of the linear map over rivals, if it was looked for already."""
+    cut_out: str = ""
+    """The side whose object was cut out of what the other image shows, so that its background is unknown; or empty."""
 
     @property
     def has_outlines(self) -> bool:
