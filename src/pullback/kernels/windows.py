@@ -17,7 +17,10 @@ from pullback.kernels.spans import spread
 
 F4 = np.float32
 U8 = np.uint64
-FAST = {"contract", "nsz", "reassoc"}
+FAST = {"nsz"}
+"""Neither "contract" nor "reassoc": which product of a sum is fused, and in which order terms are added, is then the
+optimiser's choice, and Numba's code differed between how it is compiled and how it is loaded from its cache: the first
+run of all was not like the next."""
 PLANES_PER_TASK, LINES_PER_TASK = 32, 48
 
 
@@ -126,11 +129,10 @@ def _sum_moments(fixed, warped, weights, weighted, first, step, count, out, at, 
 def _find_factors(sums, inverse_counts, weights, start, weighted, noises, squared, size, radius, terms):
     """From the moments of the windows of a line to the factors a, b and c of the derivative.
 
-    The derivative by the warped voxel x is the sum over its windows of ``a f(x) - b w(x) - c``. Returns the sum of the
-    correlation over the windows.
+    The derivative by the warped voxel x is the sum over its windows of ``a f(x) - b w(x) - c``. What each window adds
+    to the sum of the correlation stands after them.
     """
     noise, shared_noise, contrast = noises
-    total = F4(0)
     s1, s2, s3, s4, s5 = U8(size), U8(2 * size), U8(3 * size), U8(4 * size), U8(5 * size)
     for k in range(size - 2 * radius):
         e = U8(k + radius)
@@ -159,11 +161,17 @@ def _find_factors(sums, inverse_counts, weights, start, weighted, noises, square
             value = covariance * root
             a = root * scale * outer
         b = a * covariance * inverse * var_f
-        total += outer * value
         terms[e] = a
         terms[s1 + e] = b
         terms[s2 + e] = a * mean_f - b * mean_w
-    return total
+        terms[s3 + e] = outer * value
+
+
+@njit(fastmath=FAST)
+def _add_line(line, at, totals):
+    """``totals += line[at:]``."""
+    for k in range(len(totals)):
+        totals[U8(k)] += line[at + U8(k)]
 
 
 @njit(fastmath=FAST)
@@ -233,7 +241,8 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
         lines = np.zeros(height * num_moments * size, F4)  # moments of the last lines, summed over planes
         padded = np.zeros(num_moments * size, F4)  # of one line, summed over planes and lines
         sums = np.zeros(num_moments * size, F4)  # of whole windows
-        terms = np.zeros(3 * size, F4)  # factors of the derivative, of one line
+        terms = np.zeros(4 * size, F4)  # factors of the derivative, of one line, and what it adds to the value
+        totals = np.zeros(high - low)  # of a plane, by the place along K
         term_lines = np.zeros(height * 3 * size, F4)  # of the last lines, summed along K
         box = np.zeros(3 * size, F4)
         planes = np.zeros(depth * LINES_PER_TASK * 3 * size, F4)  # of the last planes, summed along K and J
@@ -248,7 +257,7 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                     is_filled[j] |= spans[1, i, j] > spans[0, i, j]
             for j in range(max(left - radius_j, 0), min(right + radius_j, size_j)):
                 has_windows[j] = middle < size_i and _reach(is_filled, radius_j, j)
-            total = 0.0
+            totals[:] = 0.0
             for lead in range(left - 2 * radius_j, right + 2 * radius_j):
                 # 1. line `lead`: moments summed over planes
                 if 0 <= lead < size_j and middle < size_i and _reach(has_windows, radius_j, lead):
@@ -266,10 +275,9 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                             along = min(k + radius_k, n - 1) - max(k - radius_k, 0) + 1
                             inverse_counts[k - low] = F4(1) / F4((far - near) * (below - above) * along)
                         start = U8(middle * area + j * n + low)
-                        value = _find_factors(
-                            sums, inverse_counts, m, start, weighted, noises, squared, size, radius_k, terms
-                        )
-                        total += value if left <= j < right else F4(0)
+                        _find_factors(sums, inverse_counts, m, start, weighted, noises, squared, size, radius_k, terms)
+                        if left <= j < right:
+                            _add_line(terms, U8(3 * size + radius_k), totals)
                         _sum_row(terms, radius_k, term_lines, U8(at), 3 * size)
                     else:
                         for k in range(3 * size):
@@ -285,7 +293,7 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                     for k in range(3 * size):
                         planes[U8(at + k)] = box[U8(k)]
             if first <= middle < last:
-                values[middle, tile] = total
+                values[middle, tile] = totals.sum()
             # 4. derivative in plane `done`, all of whose windows are known now
             done = middle - radius_i
             for j in range(left, right if first <= done < last else left):
