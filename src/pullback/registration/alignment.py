@@ -215,7 +215,7 @@ def _ask_mutual_information(
     across = _build(work, "mi", "")
     other = _with_object_alone(work, _search(work, across, given), given, across)
     agree = correlation >= SURE_CORRELATION and _agree(found, other)
-    is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else CLEAR_MARGIN)
+    is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else _wanted_margin(correlation))
     other_is_clear = _is_clear_across(work, other)
     if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
         why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
@@ -271,6 +271,11 @@ def _take_alone(work: Work, side: str) -> None:
     """From here on only the object of one side is known; what lay around it does not count."""
     setattr(work, side, getattr(work, side).with_object_alone())
     work.cut_out = side
+
+
+def _wanted_margin(correlation: float) -> float:
+    """The margin from which a pose by local correlation is believed although mutual information finds another."""
+    return CLEAR_MARGIN if correlation >= SURE_CORRELATION else SURE_MARGIN
 
 
 def _is_clear_across(work: Work, found: Initialisation) -> bool:
@@ -452,7 +457,8 @@ def _run_linear_from(work: Work, choice: Choice, start: np.ndarray) -> tuple[np.
     if max(values) < value - LEAST_GAIN:
         return matrix, value, history
     history[-1] = replace(history[-1], reason="gained nothing and was taken back")
-    return there_before[values.index(max(values))], max(values), history
+    first = next(number for number, known in enumerate(values) if known >= max(values) - LEAST_GAIN)
+    return there_before[first], values[first], history
 
 
 def _told(work: Work) -> list[np.ndarray]:
