@@ -284,6 +284,7 @@ def _prostate(results: Results) -> list[str] | None:
 SETS: tuple[Callable[[Results], list[str] | None], ...] = (
     _native,
     lambda results: _simple(results, "heads", "heads with skull, 2 mm, {count} pairs"),
+    lambda results: _simple(results, "extracted", "brains without a skull onto heads and back, 2 mm, {count} pairs"),
     lambda results: _simple(results, "rescans", "one person scanned twice, native space, 2 mm, {count} pairs"),
     _mouse,
     lambda results: _simple(results, "hippocampus", "hippocampus, {count} test pairs"),

@@ -21,6 +21,8 @@ pose, not another animal."""
 HIPPOCAMPUS_STEP = 10
 """Every so manieth of the 380 ordered pairs, by default."""
 RESCANS = (("1003", "1023"), ("1004", "1024"), ("1005", "1025"), ("1018", "1038"), ("1019", "1039"))
+HEADS, BRAINS = ("1000", "1001"), ("1000", "1001", "1002", "1004", "1007", "1009", "1010", "1012")
+"""With and without a skull."""
 
 LEAD = (Column("pair", "fixed <- moving"), Column("what", "similarity asked"))
 DICE = (
@@ -132,6 +134,29 @@ def heads(options: argparse.Namespace) -> Study:
     return Study("Heads with skull, 2 mm", jobs)
 
 
+def extracted(options: argparse.Namespace) -> Study:
+    """Brains without their skulls onto heads with theirs, both ways, the same person among them."""
+    folders = {kind: data_folder("brains", f"{kind}-2mm") for kind in ("heads", "native")}
+    jobs = []
+    for head in HEADS:
+        for brain in BRAINS:
+            ends = image_and_labels(folders["heads"], head), image_and_labels(folders["native"], brain)
+            jobs.append(labelled(f"head {head} <- brain {brain}", *ends))
+            jobs.append(labelled(f"brain {brain} <- head {head}", *reversed(ends)))
+    return Study("Brains without their skulls onto heads and back, native space, 2 mm", jobs, about=_about_extracted)
+
+
+def _about_extracted(rows: Sequence[Row]) -> list[str]:
+    own = [row for row in rows if len(set(row["pair"].replace("<- ", "").split()[1::2])) == 1]
+    others = [row for row in rows if row not in own]
+    means = [
+        f"{mean_of(rows, 'dice_linear'):.3f} after the affine, {mean_of(rows, 'dice_after'):.3f} after all"
+        for rows in (others, own)
+        if rows
+    ]
+    return [f"Dice of {len(others)} pairs of two people and {len(own)} of one: {'; '.join(means)}."]
+
+
 def mouse(options: argparse.Namespace) -> Study:
     """In-vivo mouse brains: all others to the first, or all pairs."""
     folder = data_folder("mouse")
@@ -228,6 +253,7 @@ def _about_slices(rows: Sequence[Row]) -> list[str]:
 
 STUDIES: dict[str, Callable[[argparse.Namespace], Study]] = {
     "heads": heads,
+    "extracted": extracted,
     "mouse": mouse,
     "rescans": rescans,
     "hippocampus": hippocampus,
