@@ -129,7 +129,7 @@ def test_a_part_of_another_contrast_is_not_pressed_by_the_whole():
 def test_a_smaller_outline_alone_is_no_part_of_a_larger_one():
     head = phantoms.head()
     away = (head.grid.centres() / torch.tensor([30.0, 40.0, 27.0])).square().sum(dim=-1)
-    small, large = (phantoms.with_values(head, 100.0 * (away < size)[None]) for size in (1.0, 1.6))
-    found = phantoms.register(small, large, initial="header", model="deformable")
+    small, large = (phantoms.with_values(head, 100.0 * (away < size)[None]) for size in (1.0, 1.8))
+    found = phantoms.register(small, large, initial="none", model="deformable")
     assert "cut out" not in found.result.similarity.why
-    assert found.result.evidence.overlap > 0.95
+    assert found.result.evidence.overlap > 0.9

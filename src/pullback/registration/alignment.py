@@ -17,6 +17,7 @@ from pullback.registration.choice import (
     Choice,
     build,
     correlation_inside,
+    dependence_inside,
     structure_distance,
     weigh,
 )
@@ -77,6 +78,8 @@ HELD_EMPHASIS = 0.4
 """The same for a map that is held near its start, but as the standard deviation of a Gaussian: prostates, whose middle
 is all that both contrasts show, lose a little gland Dice by a tail (``docs/accuracy.md``)."""
 
+LEAST_DEPENDENCE = 0.1
+"""Mutual information, in nat, of an object without an outline: what is flat inside has none, brains 0.3 and more."""
 LEAST_GAIN = 1e-5
 """Of similarity: less than this the linear stage gains by rounding alone (1e-6 was seen)."""
 
@@ -380,11 +383,10 @@ def _tells_its_pose(work: Work, side: str, choice: Choice, matrix: np.ndarray) -
     """Whether the object of one side fits what is there in the other image, and in no other pose."""
     alone = replace(work)
     _take_alone(alone, side)
-    margin = margin_over_rivals(alone.fixed, alone.moving, choice, matrix)
+    margin, volumes = margin_over_rivals(alone.fixed, alone.moving, choice, matrix), at(alone, COARSE_OBJECT_VOXELS)
     if choice.name in ACROSS_CONTRASTS:
-        return margin >= CLEAR_MARGIN_ACROSS_CONTRASTS
-    correlation = correlation_inside(*at(alone, COARSE_OBJECT_VOXELS), matrix)
-    return margin >= SURE_MARGIN and correlation >= SURE_CORRELATION
+        return margin >= CLEAR_MARGIN_ACROSS_CONTRASTS and dependence_inside(*volumes, matrix) >= LEAST_DEPENDENCE
+    return margin >= SURE_MARGIN and correlation_inside(*volumes, matrix) >= SURE_CORRELATION
 
 
 def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choice, Volume, Volume]:

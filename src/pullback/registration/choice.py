@@ -60,6 +60,11 @@ def structure_distance(fixed: Volume, moving: Volume, matrix: np.ndarray) -> flo
     return -_value_inside(fixed, moving, matrix, MIND(), -np.inf)
 
 
+def dependence_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:
+    """Mutual information in nat where both foregrounds are, under a world matrix; 0 where none are."""
+    return _value_inside(fixed, moving, matrix, mutual_information(fixed, moving), 0.0)
+
+
 def _value_inside(
     fixed: Volume, moving: Volume, matrix: np.ndarray, similarity: AbstractSimilarity, empty: float
 ) -> float:
