@@ -12,7 +12,7 @@ import phantoms
 from examples import smooth_noise
 from pullback.data import Image
 from pullback.registration import Plan, alignment, sweep
-from pullback.registration.choice import structure_distance
+from pullback.registration.choice import ALIKE, is_alike, structure_distance
 from pullback.registration.initialisation import Candidate, Initialisation, comparison_at, geometry_of
 from pullback.registration.volume import Volume, prepare
 from pullback.registration.work import Work
@@ -129,27 +129,30 @@ def test_structure_is_blind_to_contrast_and_sees_a_wrong_pose():
     volumes = [prepare(image) for image in (head, Image(head.tensor.max() - head.tensor, head.grid))]
     turned = Affine.from_parts(rotation=np.radians([0.0, 0.0, 40.0])).matrix.numpy()
     here, there = (structure_distance(*volumes, matrix) for matrix in (np.eye(4), turned))
-    assert here < 0.01 < alignment.ALIKE < there
+    assert here < 0.01 < ALIKE < there
     assert structure_distance(*volumes, np.diag([1, 1, 1, 1.0]) + 1e4 * np.eye(4, k=3)) == np.inf
 
 
-@pytest.mark.parametrize(("second", "is_alike"), [(1, True), (2, False)])
-def test_alike_structure_tells_one_contrast_where_nothing_has_an_outline(second: int, is_alike: bool):
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("second", "expected"), [(1, True), (2, False)])
+def test_alike_structure_tells_the_pose_in_any_contrast(second: int, expected: bool, sign: int):
+    fixed, moving = noise_without_outlines(1), noise_without_outlines(second, sign)
+    assert is_alike(fixed, moving, np.eye(4)) == expected
+
+
+def noise_without_outlines(seed: int, sign: int = 1) -> Volume:
     shape = (30, 34, 26)
-    grid = Grid.from_spacing(shape, 2.0)
-    fixed, moving = (prepare(Image(smooth_noise(1, *shape, sigma=3.0, seed=n) + 2, grid)) for n in (1, second))
-    found = Initialisation(best := Candidate("as they are", np.eye(4), 1.0), (best,))
-    work = Work(Plan(), fixed, moving, on_progress=lambda stage, share, word: None)
-    assert alignment._is_alike(work, found, correlation=0.5) == is_alike
-    assert not alignment._is_alike(work, found, correlation=0.2)
+    return prepare(Image(sign * smooth_noise(1, *shape, sigma=3.0, seed=seed) + 2, Grid.from_spacing(shape, 2.0)))
 
 
 @pytest.mark.parametrize(
-    ("margin", "score", "is_clear"), [(0.3, 0.7, True), (0.2, 0.7, False), (0.3, 0.5, False)], ids=str
+    ("margin", "score", "second", "is_clear"),
+    [(0.3, 0.7, 2, True), (0.2, 0.7, 2, False), (0.3, 0.5, 2, False), (0.3, 0.5, 1, True), (0.2, 0.5, 1, False)],
 )
-def test_across_contrasts_a_pose_without_outlines_needs_information_and_a_margin(margin, score, is_clear):
-    with_air = prepare(phantoms.texture())
-    work = Work(Plan(), with_air, with_air, lambda *told: None)
+def test_across_contrasts_a_pose_without_outlines_needs_a_margin_and_information_or_structure(
+    margin: float, score: float, second: int, is_clear: bool
+):
+    work = Work(Plan(), noise_without_outlines(1), noise_without_outlines(second, -1), lambda *told: None)
     found = mock.Mock(margin=margin, chosen=Candidate("a", np.eye(4), score))
     assert not work.has_outlines
     assert alignment._is_clear_across(work, found) == is_clear

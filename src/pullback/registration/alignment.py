@@ -14,10 +14,13 @@ import numpy as np
 from pullback.registration.choice import (
     ACROSS_CONTRASTS,
     SAME_CONTRAST,
+    SAME_SIGN,
     Choice,
     build,
     correlation_inside,
     dependence_inside,
+    is_alike,
+    sign_agreement,
     structure_distance,
     weigh,
 )
@@ -47,6 +50,9 @@ from pullback.registration.work import Work
 
 COARSE_OBJECT_VOXELS = 40
 """Resolution, as the length of the fixed object in voxels, at which the similarity is chosen."""
+CONTRAST_OBJECT_VOXELS = 30
+"""The same at which it is asked whether local contrasts run the same way: at 40 noise hides that in small images, at 24
+grey matter does not show any more."""
 SURE_CORRELATION, SURE_MARGIN = 0.6, 0.25
 """Correlation inside the overlap from which a start by local correlation needs no second opinion, and the margin over
 other poses that it needs as well not to be searched for again, thoroughly (`CLEAR_MARGIN`
@@ -54,10 +60,8 @@ from `CERTAIN_CORRELATION` on)."""
 CERTAIN_CORRELATION = 0.8
 """Correlation from which a pose is believed although others fit nearly as well. Wrong poses of two contrasts reach
 0.76 (``docs/accuracy.md``)."""
-ALIKE = 0.065
-"""Distance of local structures at `COARSE_OBJECT_VOXELS` below which two images show the same thing in one contrast,
-whatever other poses fit: right heads reach 0.050, prostates of two contrasts come down to 0.080 in wrong poses
-(``docs/accuracy.md``)."""
+AS_NEAR = 1.1
+"""A pose in which the distance of local structures is up to so many times another's fits as well."""
 LEAST_SHADING = 0.09
 """Slow shading is taken out where the ratio of both images' local brightness varies by this (the standard deviation of
 its logarithm) or more. Of brains that are not shaded a third of the pairs at 2 mm are above this too ..."""
@@ -198,10 +202,12 @@ def _compete(work: Work, wanted: Choice | None, given: tuple[Candidate, ...]) ->
             work.fixed, work.moving, found.candidates, kind=_kind(plan), clear_margin=CLEAR_MARGIN
         )
         correlation = _correlation(work, found)
-    is_doubtful = correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN
-    if wanted is None and is_doubtful and not _is_alike(work, found, correlation):
+    is_unclear = correlation < SURE_CORRELATION or found.margin < CLEAR_MARGIN
+    is_doubtful = is_unclear and not (_may_hold(work) and _is_alike(work, found))
+    choice = wanted or _choose(work, found.chosen.matrix)
+    if wanted is None and (is_doubtful or choice.name in ACROSS_CONTRASTS):
         return _ask_mutual_information(work, found, correlation, given)
-    return found, wanted or _choose(work, found.chosen.matrix), found.chosen.matrix
+    return found, choice, found.chosen.matrix
 
 
 def _ask_mutual_information(
@@ -215,20 +221,18 @@ def _ask_mutual_information(
         correlation: Of the intensities where the objects overlap, from that start.
         given: Further candidates.
     """
-    across = _build(work, "mi", "")
+    whole, across = replace(work), _build(work, "mi", "")
     other = _with_object_alone(work, _search(work, across, given), given, across)
     agree = correlation >= SURE_CORRELATION and _agree(found, other)
     is_clear = found.margin >= (PLAUSIBLE_MARGIN if agree else _wanted_margin(correlation))
-    other_is_clear = _is_clear_across(work, other)
-    if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_clear and not other_is_clear:
+    is_believed = is_clear or _is_clear_across(work, other) or _is_alike(work, other)
+    if _may_hold(work) and correlation < CERTAIN_CORRELATION and not is_believed:
         why = f"neither correlation (margin {found.margin:.2f}) nor mutual information ({other.margin:.2f}) finds a"
         return _hold(work, f"{why} clear pose: two contrasts, compared by local structure")
-    keeps = agree and is_clear and correlation > SAME_CONTRAST
-    if not keeps and (
-        abs(_correlation(work, other)) > abs(correlation)
-        or (abs(correlation) < SAME_CONTRAST and other.margin > found.margin)
-        or (other_is_clear and not is_clear)
-    ):
+    distances = [_distance_of_structures(one, start) for one, start in ((whole, found), (work, other))]
+    is_one_contrast = _choose(whole, found.chosen.matrix).name not in ACROSS_CONTRASTS
+    keeps = is_one_contrast and distances[0] <= AS_NEAR * distances[1]
+    if not keeps and distances[1] <= AS_NEAR * distances[0]:
         found = other
     return found, _choose(work, found.chosen.matrix), found.chosen.matrix
 
@@ -282,9 +286,10 @@ def _wanted_margin(correlation: float) -> float:
 
 
 def _is_clear_across(work: Work, found: Initialisation) -> bool:
-    """Whether a pose found by mutual information is believed; without outlines it needs enough of it as well."""
-    is_dependent = work.has_outlines or found.chosen.score >= WEAK_DEPENDENCE
-    return found.margin >= CLEAR_MARGIN_ACROSS_CONTRASTS and is_dependent
+    """Whether a pose found by mutual information is believed; without outlines it needs more than a margin."""
+    if found.margin < CLEAR_MARGIN_ACROSS_CONTRASTS:
+        return False
+    return work.has_outlines or found.chosen.score >= WEAK_DEPENDENCE or _is_alike(work, found)
 
 
 def _is_sure(correlation: float, margin: float) -> bool:
@@ -294,14 +299,14 @@ def _is_sure(correlation: float, margin: float) -> bool:
     return correlation >= SURE_CORRELATION and margin >= SURE_MARGIN
 
 
-def _is_alike(work: Work, found: Initialisation, correlation: float) -> bool:
-    """Whether local structures agree so well that objects without outlines are of one contrast and in place.
+def _is_alike(work: Work, found: Initialisation) -> bool:
+    """Whether local structures agree so well that the objects are in place from the chosen start."""
+    return is_alike(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
 
-    Of volumes alone: slices have a third of the neighbours to compare, and unrelated ones come as near.
-    """
-    if work.fixed.is_flat or not _may_hold(work) or correlation < SAME_CONTRAST:
-        return False
-    return structure_distance(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix) < ALIKE
+
+def _distance_of_structures(work: Work, found: Initialisation) -> float:
+    """How far local structures differ where the objects overlap, from the chosen start, whatever their contrasts."""
+    return structure_distance(*at(work, COARSE_OBJECT_VOXELS), found.chosen.matrix)
 
 
 def _agree(one: Initialisation, other: Initialisation) -> bool:
@@ -354,16 +359,31 @@ def _correlation(work: Work, found: Initialisation) -> float:
 
 def _choose(work: Work, matrix: np.ndarray) -> Choice:
     """Local correlation for one contrast, also where shading hides it; mutual information for two."""
-    volumes = at(work, COARSE_OBJECT_VOXELS)
-    correlation = correlation_inside(*volumes, matrix)
+    correlation, agreement = _relation(work, matrix)
     if correlation > SAME_CONTRAST:
-        why = f"the intensities correlate ({correlation:.2f}) where the objects overlap: one contrast"
-        return _build(work, "lncc", why)
-    evened = correlation_inside(*without_shading(*volumes), matrix)
+        correlate = f"the intensities correlate ({correlation:.2f}) where the objects overlap"
+        if agreement >= SAME_SIGN:
+            return _build(work, "lncc", f"{correlate}: one contrast")
+        return _build(work, "mi", f"{correlate}, but local contrasts differ ({agreement:.2f}): two contrasts")
+    evened, agreement = _relation(work, matrix, is_evened=True)
     hardly = f"the intensities hardly correlate ({correlation:.2f}) where the objects overlap"
-    if evened > SAME_CONTRAST:
+    if evened > SAME_CONTRAST and agreement >= SAME_SIGN:
         return _build(work, "lncc", f"{hardly}, but do without slow shading ({evened:.2f}): one contrast")
     return _build(work, "mi", f"{hardly}: two contrasts")
+
+
+def _relation(work: Work, matrix: np.ndarray, *, is_evened: bool = False) -> tuple[float, float]:
+    """Correlation of the intensities where the objects overlap, and whether local contrasts run the same way.
+
+    Args:
+        work: With the volumes.
+        matrix: World matrix ``(4, 4)``.
+        is_evened: Without slow shading.
+    """
+    coarse, coarser = (at(work, object_voxels) for object_voxels in (COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS))
+    if is_evened:
+        coarse, coarser = without_shading(*coarse), without_shading(*coarser)
+    return correlation_inside(*coarse, matrix), sign_agreement(*coarser, matrix)
 
 
 def settle_extraction(work: Work, choice: Choice, matrix: np.ndarray) -> None:

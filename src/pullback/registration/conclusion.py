@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pullback.data import LabelMap
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.alignment import at
-from pullback.registration.choice import ACROSS_CONTRASTS, Choice, mutual_information
+from pullback.registration.alignment import COARSE_OBJECT_VOXELS, at
+from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information
 from pullback.registration.evidence import (
     View,
     is_whole,
@@ -106,7 +106,7 @@ def conclude(
         gain=after - at_first,
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
         consistency=inverse_consistency(forward, backward, grid, region),
-        dependence=_dependence(work, choice, fixed, moving, view_linear),
+        dependence=_dependence(work, choice, maps.linear, fixed, moving, view_linear),
         is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
     )
@@ -164,9 +164,13 @@ def _margin(work: Work, initialisation: Initialisation | None, choice: Choice, l
     return margin_over_rivals(work.fixed, work.moving, choice, lift_matrix(linear.matrix.numpy()))
 
 
-def _dependence(work: Work, choice: Choice, fixed: Volume, moving: Volume, view_linear: View) -> float | None:
+def _dependence(
+    work: Work, choice: Choice, linear: AbstractLinear, fixed: Volume, moving: Volume, view_linear: View
+) -> float | None:
     """Mutual information after the linear part, where nothing else speaks for the pose; else None."""
     if choice.name not in ACROSS_CONTRASTS or work.has_outlines:
+        return None
+    if is_alike(*at(work, COARSE_OBJECT_VOXELS), lift_matrix(linear.matrix.numpy())):
         return None
     measure = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
     return similarity_through(fixed, view_linear, measure)
