@@ -1,4 +1,4 @@
-"""Everything that is not a 1 mm brain: heads, mice, rescans, hippocampi, prostates, histology, slices.
+"""Everything that is not a 1 mm brain: heads, two contrasts, mice, rescans, hippocampi, prostates, histology, slices.
 
 One table each. A set runs in one fresh process after one unmeasured registration, because most of its registrations are
 short beside starting Python; its peak memory is that of the whole set so far.
@@ -8,11 +8,13 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
 from common import Column, DataAbsentError, Row, Table, data_folder, image_and_labels, mean_of, parser_of
 from jobs import Job, labelled, run_batch
+from made_contrasts import MadeContrasts
 
 MOUSE_FAILURE = 0.45
 """Label Dice after the affine below which a mouse counts as failed. Greedy's and ANTs' affine reach 0.53 to 0.81
@@ -23,6 +25,10 @@ HIPPOCAMPUS_STEP = 10
 RESCANS = (("1003", "1023"), ("1004", "1024"), ("1005", "1025"), ("1018", "1038"), ("1019", "1039"))
 HEADS, BRAINS = ("1000", "1001"), ("1000", "1001", "1002", "1004", "1007", "1009", "1010", "1012")
 """With and without a skull."""
+PEOPLE = (("1003", "1008"), ("1004", "1005"), ("1006", "1017"), ("1002", "1001"))
+"""Pairs for two contrasts, brains without skulls."""
+RIGHT_POSE = 0.33
+"""Label Dice after the affine from which the pose of two people's brains is right; wrong ones stay below 0.25."""
 
 LEAD = (Column("pair", "fixed <- moving"), Column("what", "similarity asked"))
 DICE = (
@@ -157,6 +163,49 @@ def _about_extracted(rows: Sequence[Row]) -> list[str]:
     return [f"Dice of {len(others)} pairs of two people and {len(own)} of one: {'; '.join(means)}."]
 
 
+def contrasts(options: argparse.Namespace) -> Study:
+    """Two contrasts of two people: brains, heads, brains onto heads; all but T1 made from T1."""
+    made = MadeContrasts()
+    folders = {kind: data_folder("brains", f"{kind}-2mm") for kind in ("heads", "native")}
+
+    def end(kind: str, person: str, contrast: str) -> dict[str, Path]:
+        files = image_and_labels(folders[kind], person)
+        mask = folders[kind] / f"{person}_brain-mask.nii.gz" if kind == "heads" else None
+        return files | {"image": made.make(contrast, files["image"], mask)}
+
+    both = [pair for other in ("T2", "FLAIR", "PET") for pair in (("T1", other), (other, "T1"))]
+    sides = [("native", "native", *people, *pair) for people in PEOPLE for pair in (*both, ("T2", "FLAIR"))]
+    sides += [("heads", "heads", *people, *pair) for people in permutations(HEADS) for pair in both]
+    sides += [("heads", "native", head, "1003", "T1", other) for head in HEADS for other in ("T2", "FLAIR", "PET")]
+    sides += [("native", "heads", "1008", head, other, "T1") for head in HEADS for other in ("T2", "FLAIR", "PET")]
+    words = {"heads": "head", "native": "brain"}
+    jobs = [
+        labelled(f"{words[a]} {p} {c} <- {words[b]} {q} {d}", end(a, p, c), end(b, q, d)) for a, b, p, q, c, d in sides
+    ]
+    return Study("Two contrasts, made from T1, two people, 2 mm", jobs, about=partial(_about_contrasts, made))
+
+
+def _about_contrasts(made: MadeContrasts, rows: Sequence[Row]) -> list[str]:
+    """Remarks; holding `made`, whose files the registrations read, until they are over."""
+    kinds: dict[str, list[Row]] = {}
+    for row in rows:
+        a, _, c, _, b, _, d = row["pair"].split()
+        kinds.setdefault(f"{a} {c} <- {b} {d}", []).append(row)
+    means = [
+        f"{kind} {mean_of(group, 'dice_linear'):.3f}, {mean_of(group, 'dice_after'):.3f}"
+        for kind, group in kinds.items()
+    ]
+    wrong = [row for row in rows if row["dice_linear"] < RIGHT_POSE]
+    harmed = [row for row in rows if row not in wrong and row["dice_after"] < row["dice_linear"]]
+    good = [row["pair"] for row in (*wrong, *harmed) if row["verdict"] == "good"]
+    return [
+        f"Dice after the affine and after all: {'; '.join(means)}.",
+        f"Wrong poses (Dice after the affine below {RIGHT_POSE}): {', '.join(r['pair'] for r in wrong) or 'none'}; "
+        f"worse after deforming: {', '.join(r['pair'] for r in harmed) or 'none'}; of these called good: "
+        f"{', '.join(good) or 'none'}.",
+    ]
+
+
 def mouse(options: argparse.Namespace) -> Study:
     """In-vivo mouse brains: all others to the first, or all pairs."""
     folder = data_folder("mouse")
@@ -254,6 +303,7 @@ def _about_slices(rows: Sequence[Row]) -> list[str]:
 STUDIES: dict[str, Callable[[argparse.Namespace], Study]] = {
     "heads": heads,
     "extracted": extracted,
+    "contrasts": contrasts,
     "mouse": mouse,
     "rescans": rescans,
     "hippocampus": hippocampus,

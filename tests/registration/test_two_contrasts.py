@@ -1,0 +1,151 @@
+"""Two contrasts: known even where the images correlate as a whole, and aligned by what does not depend on contrast."""
+
+from functools import cache
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+import phantoms
+from pullback.data import Image
+from pullback.registration import Plan, alignment
+from pullback.registration.choice import SAME_CONTRAST, SAME_SIGN, correlation_inside, sign_agreement
+from pullback.registration.initialisation import Candidate, Initialisation
+from pullback.registration.volume import prepare
+from pullback.registration.work import Work
+from pullback.transforms import Affine
+
+STILL = np.eye(4)
+TURNED = Affine.from_parts(rotation=np.radians([0.0, 0.0, 60.0])).matrix.numpy()
+
+
+def through(image: Image, x: list[float], y: list[float]) -> Image:
+    """The image after a curve of its intensities."""
+    return phantoms.with_values(image, torch.from_numpy(np.interp(image.tensor.numpy(), x, y).astype(np.float32)))
+
+
+def like_flair(image: Image) -> Image:
+    """What is grey becomes the brightest; what is dark stays so."""
+    return through(image, [0, 2, 30, 60, 100, 190, 250], [0, 5, 40, 200, 110, 90, 90])
+
+
+def inverted(image: Image) -> Image:
+    return through(image, [0, 2, 250], [0, 255, 5])
+
+
+def work_of(fixed: Image, moving: Image, plan: Plan | None = None) -> Work:
+    return Work(plan or Plan(), prepare(fixed), prepare(moving), lambda *told: None)
+
+
+@cache
+def scan_like_flair() -> Image:
+    return like_flair(phantoms.plain_scan()[0])
+
+
+@pytest.mark.parametrize("image", [phantoms.head(), phantoms.slice_of_head()], ids=["3-D", "2-D"])
+def test_signs_agree_in_one_contrast_and_not_in_two(image: Image):
+    same, other = prepare(through(image, [0, 250], [0, 80])), prepare(inverted(image))
+    fixed = prepare(image)
+    assert sign_agreement(fixed, same, STILL) > 0.999
+    assert sign_agreement(fixed, other, STILL) < -0.6  # at the rim both rise from the background
+    assert -0.6 < sign_agreement(fixed, prepare(like_flair(image)), STILL) < SAME_SIGN
+
+
+def test_objects_that_do_not_meet_say_nothing():
+    head, apart = prepare(phantoms.head()), np.eye(4)
+    apart[0, 3] = 1e3
+    assert sign_agreement(head, head, apart) == 0
+
+
+def test_two_contrasts_that_correlate_are_still_two():
+    work = work_of(phantoms.head(), like_flair(phantoms.head()))
+    assert correlation_inside(*alignment.at(work, alignment.COARSE_OBJECT_VOXELS), STILL) > SAME_CONTRAST
+    choice = alignment._choose(work, STILL)
+    assert choice.name == "mi"
+    assert "local contrasts differ" in choice.why
+
+
+@pytest.mark.parametrize("direction", ["onto T1", "T1 onto it"])
+def test_a_contrast_that_correlates_as_a_whole_is_registered(direction: str):
+    truth = phantoms.plain_scan()[1]
+    head, scan = phantoms.head(), scan_like_flair()
+    if direction == "T1 onto it":
+        head, scan = like_flair(head), phantoms.plain_scan()[0]
+    found = phantoms.register(head, scan, model="affine")
+    assert found.result.similarity.name == "mi"
+    assert phantoms.gaps_mm(found.fixed_to_moving, truth, phantoms.head()).mean() < 0.5
+    assert found.verdict.value == "good"
+
+
+def test_a_part_of_another_contrast_finds_its_pose_in_a_whole_with_outlines():
+    head = phantoms.head()
+    inner = ((head.grid.centres() / torch.tensor([28.0, 37.0, 25.0])) ** 2).sum(dim=-1) < 1
+    part = phantoms.with_values(head, inverted(head).tensor * inner)
+    truth = phantoms.truth_of("affine")
+    found = phantoms.register(head, phantoms.seen_by(part, truth), model="affine")
+    points = head.grid.to_world(torch.nonzero(inner).to(torch.float64))
+    assert "the moving object was cut out" in found.result.similarity.why
+    assert float((found.fixed_to_moving(points) - truth(points)).norm(dim=1).mean()) < 1.5
+    assert found.verdict.value == "good"
+
+
+def started(matrix: np.ndarray, margin: float) -> Initialisation:
+    """A start that beats a pose elsewhere by a margin."""
+    turned = matrix @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    best = Candidate("start", matrix, 1.0)
+    return Initialisation(best, (best, Candidate("elsewhere", turned, 1.0 - margin)))
+
+
+@pytest.mark.parametrize(
+    ("second", "by_correlation", "by_information", "chosen"),
+    [
+        (phantoms.head(), STILL, TURNED, STILL),  # one contrast: shading can mislead mutual information
+        (inverted(phantoms.head()), TURNED, STILL, STILL),
+        (inverted(phantoms.head()), STILL, TURNED, STILL),
+        (like_flair(phantoms.head()), TURNED, STILL, STILL),
+    ],
+    ids=["one contrast", "inverted", "inverted, information astray", "like FLAIR"],
+)
+def test_of_two_poses_the_one_with_like_structures_is_taken(second, by_correlation, by_information, chosen):
+    work = work_of(phantoms.head(), second)
+    with mock.patch.object(alignment, "_search", return_value=started(by_information, 0.4)):
+        start, _, matrix = alignment._ask_mutual_information(work, started(by_correlation, 0.4), 0.4, ())
+    assert np.array_equal(matrix, chosen)
+    assert np.array_equal(start.chosen.matrix, chosen)
+
+
+def test_where_both_poses_fit_two_contrasts_start_from_that_of_mutual_information():
+    nearly = Affine.from_parts(rotation=np.radians([0.0, 0.0, 1.0])).matrix.numpy()
+    for second, expected in ((phantoms.head(), STILL), (inverted(phantoms.head()), nearly)):
+        work = work_of(phantoms.head(), second)
+        with (
+            mock.patch.object(alignment, "_search", return_value=started(nearly, 0.4)),
+            mock.patch.object(alignment, "structure_distance", return_value=0.02),
+        ):
+            _, _, matrix = alignment._ask_mutual_information(work, started(STILL, 0.4), 0.4, ())
+        assert np.array_equal(matrix, expected)
+
+
+def noisy(image: Image, seed: int) -> Image:
+    """The image without a constant background."""
+    noise = torch.randn(image.tensor.shape, generator=torch.Generator().manual_seed(seed))
+    return phantoms.with_values(image, image.tensor + 2 * noise)
+
+
+@pytest.mark.parametrize(("moved", "is_held"), [(STILL, False), (TURNED, True)], ids=["in place", "astray"])
+def test_without_outlines_a_pose_is_held_unless_structures_are_alike(moved: np.ndarray, is_held: bool):
+    work = work_of(noisy(phantoms.head(), 1), noisy(like_flair(phantoms.head()), 2))
+    assert not work.has_outlines
+    with mock.patch.object(alignment, "_search", return_value=started(moved, 0.05)):
+        _, choice, _ = alignment._ask_mutual_information(work, started(TURNED, 0.05), 0.4, ())
+    assert (choice.restraint > 0) == is_held
+
+
+def test_alike_structures_need_no_more_information():
+    head, scan = noisy(phantoms.head(), 1), noisy(inverted(phantoms.head()), 2)
+    found = phantoms.register(head, scan, model="affine", similarity="mi", initial="header")
+    assert found.result.evidence.dependence is None
+    other = phantoms.with_values(scan, scan.tensor.flip(1, 2, 3))
+    found = phantoms.register(head, other, model="affine", similarity="mi", initial="none")
+    assert found.result.evidence.dependence is not None
