@@ -1,5 +1,6 @@
 """Two contrasts: known even where the images correlate as a whole, and aligned by what does not depend on contrast."""
 
+from dataclasses import replace
 from functools import cache
 from unittest import mock
 
@@ -9,7 +10,7 @@ import torch
 
 import phantoms
 from pullback.data import Image
-from pullback.registration import Plan, alignment
+from pullback.registration import Plan, alignment, extraction
 from pullback.registration.choice import SAME_CONTRAST, SAME_SIGN, correlation_inside, sign_agreement
 from pullback.registration.initialisation import Candidate, Initialisation
 from pullback.registration.volume import prepare
@@ -149,3 +150,51 @@ def test_alike_structures_need_no_more_information():
     other = phantoms.with_values(scan, scan.tensor.flip(1, 2, 3))
     found = phantoms.register(head, other, model="affine", similarity="mi", initial="none")
     assert found.result.evidence.dependence is not None
+
+
+@pytest.mark.parametrize(
+    ("signs", "distances", "name"),
+    [
+        ((0.8, 0.99), (0.02, 0.03), "lncc"),  # by the other's end: one contrast, and nearer
+        ((0.8, 0.99), (0.03, 0.02), "mi"),
+        ((0.8, 0.8), (0.02, 0.03), "mi"),
+        ((0.5, 0.99), (0.02, 0.03), "mi"),  # plainly two
+    ],
+)
+def test_what_is_not_plainly_two_contrasts_is_tried_as_one(signs, distances, name):
+    work, nearer = work_of(phantoms.head(), like_flair(phantoms.head())), STILL.copy()
+    by_sign, by_structure = (lambda f, m, matrix, v=v: v[int(matrix is nearer)] for v in (signs, distances[::-1]))
+    choice = alignment._build(work, "mi", "asked")
+    with (
+        mock.patch.object(alignment, "sign_agreement", side_effect=by_sign),
+        mock.patch.object(alignment, "structure_distance", side_effect=by_structure),
+        mock.patch.object(alignment, "_run_linear_from", return_value=(nearer, 1.0, [mock.Mock()])),
+    ):
+        revised, matrix = alignment._reconsider(work, choice, STILL, TURNED)
+    assert revised.name == name
+    assert (matrix is nearer) == (name == "lncc")
+    assert len(work.history) == (name == "lncc")
+
+
+def test_bins_are_those_of_what_both_show_where_one_was_cut_out():
+    head = phantoms.head()
+    bright = head.tensor.clone()
+    bright[:, :2] = 900  # far from the head
+    work = work_of(phantoms.with_values(head, bright), inverted(head))
+    choice = alignment._build(work, "mi", "asked")
+    assert alignment.settle_bins(work, choice, STILL) is choice
+    alignment._take_alone(work, "moving")
+    part = alignment.settle_bins(work, choice, STILL)
+    assert part.linear is choice.linear
+    assert part.similarity.fixed_range[1] < 0.5 * choice.similarity.fixed_range[1]
+    lncc = alignment._build(work, "lncc", "asked")
+    assert alignment.settle_bins(work, lncc, STILL) is lncc
+
+
+def test_a_deformation_cannot_choose_what_is_compared():
+    fixed = prepare(phantoms.head())
+    part = fixed.with_object_alone()
+    counted = extraction.within_part(fixed, part, STILL)
+    assert torch.equal(counted.weights, part.weights)
+    halved = extraction.within_part(counted, replace(part, weights=part.weights / 2), STILL)
+    assert torch.equal(halved.weights, part.weights / 2)

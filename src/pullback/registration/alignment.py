@@ -20,6 +20,7 @@ from pullback.registration.choice import (
     correlation_inside,
     dependence_inside,
     is_alike,
+    mutual_information,
     sign_agreement,
     structure_distance,
     weigh,
@@ -53,6 +54,8 @@ COARSE_OBJECT_VOXELS = 40
 CONTRAST_OBJECT_VOXELS = 30
 """The same at which it is asked whether local contrasts run the same way: at 40 noise hides that in small images, at 24
 grey matter does not show any more."""
+PERHAPS_SAME_SIGN = 0.7
+"""Agreement of local contrasts from which two images may still be of one contrast, in a map that is poor."""
 SURE_CORRELATION, SURE_MARGIN = 0.6, 0.25
 """Correlation inside the overlap from which a start by local correlation needs no second opinion, and the margin over
 other poses that it needs as well not to be searched for again, thoroughly (`CLEAR_MARGIN`
@@ -146,10 +149,9 @@ def _run_from(work: Work, start: Callable[[], Aligned]) -> Aligned:
         initialisation, choice, matrix = start()
     if work.plan.linear is not None:
         with work.stage(work.plan.linear.kind):
-            matrix = _run_linear(work, choice, [matrix, *_contenders(work, initialisation, choice)])
-            revised = _reconsider(work, choice, matrix)
-            if revised is not choice:
-                choice, matrix = revised, _run_linear(work, revised, [matrix])
+            start = matrix
+            matrix = _run_linear(work, choice, [start, *_contenders(work, initialisation, choice)])
+            choice, matrix = _reconsider(work, choice, matrix, start)
     return initialisation, choice, matrix
 
 
@@ -409,6 +411,18 @@ def _tells_its_pose(work: Work, side: str, choice: Choice, matrix: np.ndarray) -
     return margin >= SURE_MARGIN and correlation_inside(*volumes, matrix) >= SURE_CORRELATION
 
 
+def settle_bins(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:
+    """Mutual information over the range of what both show, where one object was cut out.
+
+    What surrounds it in the other image, such as a bright scalp, else takes most of the bins.
+    """
+    if not work.cut_out or choice.name != "mi":
+        return choice
+    measure = mutual_information(*at(work, COARSE_OBJECT_VOXELS), matrix)
+    part = weigh(replace(choice, similarity=measure, linear=measure), work.plan.channel_weights)
+    return replace(choice, similarity=part.similarity)
+
+
 def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choice, Volume, Volume]:
     """What the deformable stage compares: the volumes, without slow shading where they differ by it.
 
@@ -429,12 +443,26 @@ def settle_shading(work: Work, choice: Choice, matrix: np.ndarray) -> tuple[Choi
     return replace(choice, why=why), fixed, moving
 
 
-def _reconsider(work: Work, choice: Choice, matrix: np.ndarray) -> Choice:
-    """The similarity again, after the linear stage: from a poor start one contrast can look like two."""
+def _reconsider(work: Work, choice: Choice, matrix: np.ndarray, start: np.ndarray) -> tuple[Choice, np.ndarray]:
+    """Similarity and linear map again, after the linear stage: from a poor start one contrast can look like two.
+
+    Where it still looks like two, but not plainly, local correlation tries too, and stays where it ends with one
+    contrast and with structures that are nearer.
+    """
     if work.plan.similarity is not None or choice.name != "mi":
-        return choice
+        return choice, matrix
     revised = _choose(work, matrix)
-    return choice if revised.name == choice.name else revised
+    if revised.name != choice.name:
+        return revised, _run_linear(work, revised, [matrix])
+    if sign_agreement(*at(work, CONTRAST_OBJECT_VOXELS), matrix) < PERHAPS_SAME_SIGN:
+        return choice, matrix
+    num_stages, volumes = len(work.history), at(work, COARSE_OBJECT_VOXELS)
+    other = _run_linear(work, _build(work, "lncc", ""), [start])
+    revised = _choose(work, other)
+    if revised.name != choice.name and structure_distance(*volumes, other) < structure_distance(*volumes, matrix):
+        return revised, other
+    del work.history[num_stages:]
+    return choice, matrix
 
 
 def at(work: Work, object_voxels: int, *, is_dense: bool = False) -> tuple[Volume, Volume]:

@@ -15,9 +15,10 @@ from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, Mutual
 
 SAME_CONTRAST = 0.3
 """Correlation inside the overlap above which two images count as of one contrast ..."""
-SAME_SIGN = 0.9
+SAME_SIGN = 0.93
 """... if their `sign_agreement` is as much, where the fixed object is 30 voxels long: brains, heads, mice, hippocampi,
-slices and hard starts have 0.95 and more, T1- and FLAIR-like brains 0.87 and less (one of 14 pairs 0.93)."""
+slices and hard starts that are found have 0.936 and more, T1- and FLAIR-like brains 0.87 and less, but for one of 14
+pairs with 0.93 (``docs/accuracy.md``)."""
 ALIKE = 0.065
 """Distance of local structures, where the object is 40 voxels long, below which two images show the same thing in
 place, whatever other poses fit: right heads reach 0.050, of two contrasts 0.058, and prostates come down to 0.081 in
@@ -51,13 +52,17 @@ class Choice:
     restraint: float = 0.0
 
 
-def mutual_information(fixed: Volume, moving: Volume) -> MutualInformation:
-    """Mutual information with bins over the ranges of the two volumes."""
-    return MutualInformation(fixed_range=_range(fixed), warped_range=_range(moving))
+def mutual_information(fixed: Volume, moving: Volume, matrix: np.ndarray | None = None) -> MutualInformation:
+    """Mutual information with bins over the ranges of the two volumes, or of what both show under a world matrix."""
+    seen = None if matrix is None else seen_by_both(fixed, moving, matrix)
+    if seen is None or seen[1] is None:
+        return MutualInformation(fixed_range=_range(fixed.tensor), warped_range=_range(moving.tensor))
+    inside = (seen[1] > 0)[0, 0]
+    return MutualInformation(fixed_range=_range(fixed.tensor[..., inside]), warped_range=_range(seen[0][..., inside]))
 
 
-def _range(volume: Volume) -> tuple[float, float]:
-    return float(volume.tensor.min()), float(volume.tensor.max())
+def _range(values: Tensor) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def correlation_inside(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:

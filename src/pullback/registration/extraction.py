@@ -4,6 +4,8 @@ Its constant background is not empty but unknown: a search that takes it for emp
 deformation would press what surrounds the object in the other image together, and the object's rim with it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -59,6 +61,16 @@ def surroundings(fixed: Volume, moving: Volume, matrix: np.ndarray) -> dict[str,
     if moving.has_background:
         shares["moving"] = _share(fixed.foreground & in_view, there)
     return shares
+
+
+def within_part(fixed: Volume, moving: Volume, matrix: np.ndarray) -> Volume:
+    """The fixed volume where a moving object that was cut out lies under a world matrix; the rest does not count.
+
+    Else a deformation can choose what is compared: it gains by moving what does not match out of the part.
+    """
+    voxel_map = moving.grid.world_to_voxel.numpy() @ matrix @ fixed.grid.voxel_to_world.numpy()
+    seen = functional.warp(moving.weights, torch.zeros(1, 3, *fixed.grid.shape), voxel_map, fill=0.0)
+    return replace(fixed, weights=seen if fixed.weights is None else fixed.weights * seen)
 
 
 def _size_mm3(volume: Volume) -> float:

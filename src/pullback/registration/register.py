@@ -7,9 +7,10 @@ import numpy as np
 
 from pullback.data import Pair
 from pullback.kernels.threads import one_blas_thread
-from pullback.registration.alignment import find_linear_map, settle_extraction, settle_shading
+from pullback.registration.alignment import find_linear_map, settle_bins, settle_extraction, settle_shading
 from pullback.registration.conclusion import Maps, conclude
 from pullback.registration.deformable import Deformation, deform
+from pullback.registration.extraction import within_part
 from pullback.registration.mending import invert_evenly, make_invertible
 from pullback.registration.plan import Plan
 from pullback.registration.planes import lower_grid, lower_matrix
@@ -64,7 +65,10 @@ def _run(pair: Pair, work: Work) -> RegistrationResult:
     if deforms:
         with work.stage("deformable"):
             settle_extraction(work, choice, matrix)
+            choice = settle_bins(work, choice, matrix)
             choice, *volumes = settle_shading(work, choice, matrix)
+            if work.cut_out == "moving":
+                volumes[0] = within_part(*volumes, matrix)
             deformation = _run_deformable(work, volumes, choice.similarity, matrix, deformation)
     field = None
     if deformation is not None:
