@@ -285,6 +285,11 @@ SETS: tuple[Callable[[Results], list[str] | None], ...] = (
     _native,
     lambda results: _simple(results, "heads", "heads with skull, 2 mm, {count} pairs"),
     lambda results: _simple(results, "extracted", "brains without a skull onto heads and back, 2 mm, {count} pairs"),
+    lambda results: _simple(
+        results,
+        "contrasts",
+        "two contrasts (T2-, FLAIR-, PET-like ones made from T1), brains and heads, 2 mm, {count} pairs",
+    ),
     lambda results: _simple(results, "rescans", "one person scanned twice, native space, 2 mm, {count} pairs"),
     _mouse,
     lambda results: _simple(results, "hippocampus", "hippocampus, {count} test pairs"),

@@ -115,6 +115,8 @@ def test_sound_evidence_is_good():
         ({"overlap": 0.85}, "good", "no other pose"),
         ({"margin": 0.15}, "good", "no other pose"),
         ({"dependence": 0.4}, "doubtful", "say little about each other"),
+        ({"agreement": 0.89}, "doubtful", "local contrasts of the images differ (agreement 0.89)"),
+        ({"agreement": 0.91}, "good", "no other pose fits as well"),
         ({"consistency": Consistency(0.5, 1, 0.5, 1)}, "doubtful", "inverse misses"),
     ],
 )

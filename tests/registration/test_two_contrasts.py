@@ -152,6 +152,17 @@ def test_alike_structures_need_no_more_information():
     assert found.result.evidence.dependence is not None
 
 
+@pytest.mark.parametrize("similarity", ["lncc", "ncc", "mse"])
+def test_two_contrasts_compared_as_one_are_doubtful_and_one_is_not(similarity: str):
+    options = {"model": "affine", "similarity": similarity, "initial": "header"}
+    found = phantoms.register(phantoms.head(), scan_like_flair(), **options)
+    assert found.verdict.value == "doubtful"
+    assert any("local contrasts of the images differ" in reason for reason in found.verdict.reasons)
+    found = phantoms.register(phantoms.head(), phantoms.plain_scan()[0], **options)
+    assert found.verdict.value == "good"
+    assert found.result.evidence.agreement > 0.95
+
+
 @pytest.mark.parametrize(
     ("signs", "distances", "name"),
     [

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pullback.data import LabelMap
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.alignment import COARSE_OBJECT_VOXELS, at
-from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information
+from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at
+from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information, sign_agreement
 from pullback.registration.evidence import (
     View,
     is_whole,
@@ -107,6 +107,7 @@ def conclude(
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
         consistency=inverse_consistency(forward, backward, grid, region),
         dependence=_dependence(work, choice, maps.linear, fixed, moving, view_linear),
+        agreement=_agreement(work, choice, maps.linear),
         is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
     )
@@ -174,6 +175,13 @@ def _dependence(
         return None
     measure = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
     return similarity_through(fixed, view_linear, measure)
+
+
+def _agreement(work: Work, choice: Choice, linear: AbstractLinear) -> float | None:
+    """Whether local contrasts run the same way after the linear part, where somebody asked for one contrast."""
+    if work.plan.similarity is None or choice.name in ACROSS_CONTRASTS:
+        return None
+    return sign_agreement(*at(work, CONTRAST_OBJECT_VOXELS), lift_matrix(linear.matrix.numpy()))
 
 
 def _in_image(fixed: Volume) -> Tensor:
