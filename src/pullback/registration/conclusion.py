@@ -107,6 +107,7 @@ def conclude(
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
         consistency=inverse_consistency(forward, backward, grid, region),
         dependence=_dependence(work, choice, maps.linear, fixed, moving, view_linear),
+        seen=_whose_view(work),
         agreement=_agreement(work, choice, maps.linear),
         is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
@@ -148,10 +149,15 @@ def _why(work: Work, choice: Choice) -> str:
 
 def _share_in_view(work: Work, fixed: Volume, moving: Volume, linear: AbstractLinear, view: View) -> float:
     """How much of the fixed object the moving field of view shows; if the moving one was cut out, it the other way."""
-    if work.cut_out == "moving":
+    if _whose_view(work) == "moving":
         shown = float(view.foreground.sum()) * fixed.grid.voxel_volume * abs(float(torch.linalg.det(linear.linear)))
         return min(shown / max(float(moving.foreground.sum()) * moving.grid.voxel_volume, 1e-9), 1.0)
     return float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0)
+
+
+def _whose_view(work: Work) -> str:
+    """Whose object should be in view: the fixed one; if the moving one was cut out, that, as the rest is nowhere."""
+    return "moving" if work.cut_out == "moving" else "fixed"
 
 
 def _margin(work: Work, initialisation: Initialisation | None, choice: Choice, linear: AbstractLinear) -> float:

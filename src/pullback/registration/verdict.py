@@ -58,8 +58,7 @@ class Evidence:
         margin: How far every other pose stays behind, as a share of the result's score; negative if one is better.
         scales: Scale factors of the linear part along its axes.
         overlap: Dice of the two foregrounds after registration; None where an image has no background.
-        view: Share of the fixed object that the map sends into the moving field of view; of a moving object that was
-            cut out, the share that lies in the fixed one.
+        view: Share of one object that lies in the other image's field of view.
         gain: Similarity after minus before.
         jacobian: Of the whole map over the fixed object.
         consistency: There and back.
@@ -67,6 +66,7 @@ class Evidence:
             contrasts, and no outline; else None.
         agreement: Of local contrasts after the linear part, where somebody asked to compare the images as of one
             contrast; else None.
+        seen: Whose object that is: ``fixed``, or ``moving`` if that was cut out.
         is_whole: Whether the fixed image shows the whole object.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
     """
@@ -80,6 +80,7 @@ class Evidence:
     consistency: Consistency
     dependence: float | None = None
     agreement: float | None = None
+    seen: str = "fixed"
     is_whole: bool = False
     is_held: bool = False
 
@@ -102,7 +103,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _failures(e: Evidence) -> Iterator[str]:
     if e.view < HOPELESS_VIEW:
-        yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
+        yield _little_in_view(e)
     if e.overlap is not None and e.overlap < HOPELESS_OVERLAP:
         yield f"the objects hardly overlap (Dice {e.overlap:.2f} of their outlines)"
     if e.margin < HOPELESS_MARGIN:
@@ -124,7 +125,7 @@ def _doubts(e: Evidence) -> Iterator[str]:
     if HOPELESS_MARGIN <= e.margin < 0:
         yield f"another pose, far from the headers' orientation, fits as well (by {-100 * e.margin:.0f} % better)"
     if HOPELESS_VIEW <= e.view < (PLAUSIBLE_VIEW_OF_WHOLE if e.is_whole else PLAUSIBLE_VIEW):
-        yield f"only {100 * e.view:.0f} % of the fixed object lies inside the moving image"
+        yield _little_in_view(e)
     if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP:
         yield f"the objects' outlines overlap little (Dice {e.overlap:.2f})"
     if _is_weak_twice(e):
@@ -147,6 +148,11 @@ def _doubts(e: Evidence) -> Iterator[str]:
         yield f"the map folds in {e.jacobian.num_nonpositive} voxels"
     if e.consistency.mean_voxels > CONSISTENT_VOXELS:
         yield f"the inverse misses by {e.consistency.mean_voxels:.2f} voxels on average"
+
+
+def _little_in_view(e: Evidence) -> str:
+    other = "fixed" if e.seen == "moving" else "moving"
+    return f"only {100 * e.view:.0f} % of the {e.seen} object lies inside the {other} image"
 
 
 def _is_weak_twice(e: Evidence) -> bool:
