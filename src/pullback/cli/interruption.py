@@ -34,7 +34,7 @@ def listen() -> None:
 def say(status: int) -> int:
     """Say on standard error that the command was stopped, and return the status."""
     word = "interrupted" if status == INTERRUPTED else "terminated"
-    print(f"pullback: {word}; nothing half-written stays behind", file=sys.stderr)
+    print(f"pullback: {word}; no file is left half-written under its name", file=sys.stderr)
     return status
 
 
