@@ -1,5 +1,6 @@
 """Two contrasts: known even where the images correlate as a whole, and aligned by what does not depend on contrast."""
 
+import importlib
 from dataclasses import replace
 from functools import cache
 from unittest import mock
@@ -202,10 +203,27 @@ def test_bins_are_those_of_what_both_show_where_one_was_cut_out():
     assert alignment.settle_bins(work, lncc, STILL) is lncc
 
 
-def test_a_deformation_cannot_choose_what_is_compared():
+def test_a_part_counts_where_both_sides_count():
     fixed = prepare(phantoms.head())
     part = fixed.with_object_alone()
     counted = extraction.within_part(fixed, part, STILL)
     assert torch.equal(counted.weights, part.weights)
-    halved = extraction.within_part(counted, replace(part, weights=part.weights / 2), STILL)
+    halved = extraction.within_part(replace(fixed, weights=torch.full_like(part.weights, 0.5)), part, STILL)
     assert torch.equal(halved.weights, part.weights / 2)
+
+
+class SeenError(Exception):
+    """In place of a deformation."""
+
+
+@pytest.mark.parametrize("cut_out", ["fixed", "moving", ""])
+def test_a_deformation_cannot_choose_what_of_a_part_is_compared(cut_out: str):
+    work = work_of(phantoms.head(), phantoms.head(), Plan(methods=("none",)))
+    if cut_out:
+        alignment._take_alone(work, cut_out)
+    registering = importlib.import_module("pullback.registration.register")
+    with mock.patch.object(registering, "deform", side_effect=SeenError) as deform, pytest.raises(SeenError):
+        registering._run(mock.Mock(), work)
+    fixed, moving, _ = deform.call_args.args
+    assert (fixed.weights is not None) == bool(cut_out)
+    assert (moving.weights is not None) == (cut_out == "moving")
