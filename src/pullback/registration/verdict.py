@@ -26,10 +26,10 @@ PLAUSIBLE_VIEW_OF_WHOLE = 0.8
 cut heads 14 show less, among them all three that are off by more than 2 voxels of 2 mm; the others stay below 1.7."""
 WEAK_DEPENDENCE = 0.6
 """Mutual information, in nats, below which images of two contrasts without an outline say too little about a pose."""
-PLAUSIBLE_AGREEMENT = 0.9
+PLAUSIBLE_AGREEMENT = 0.88
 """Agreement of local contrasts (`choice.sign_agreement`) below which images that were compared as of one contrast are
-of two, or not in place: right maps of one contrast have 0.94 and more; with FLAIR- and T1-like brains local correlation
-ends at 0.78 to 0.93."""
+of two, or not in place: right maps of one contrast have 0.94 and more, of hard starts 0.90; with FLAIR- and T1-like
+brains local correlation ends at 0.78 to 0.93."""
 CONSISTENT_VOXELS = 0.1
 NOTICEABLE_LOSS = 1e-4
 """Of similarity: two scans that lie on each other from the start, but for 3 % of noise, lose up to 5e-5 by a map within
