@@ -16,9 +16,9 @@ from pullback.similarity import LNCC, MIND, MSE, NCC, AbstractSimilarity, Mutual
 SAME_CONTRAST = 0.3
 """Correlation inside the overlap above which two images count as of one contrast ..."""
 SAME_SIGN = 0.88
-"""... if their `sign_agreement` is as much, where the fixed object is 30 voxels long: brains, heads, mice, hippocampi and
-slices have 0.937 and more, cut, shaded and noisy mice 0.90; T1- and FLAIR-like brains 0.87 and less, but for one of 14
-pairs with 0.93 (``docs/accuracy.md``)."""
+"""... if their `sign_agreement` is as much, where the fixed object is 30 voxels long: brains, heads, mice, hippocampi
+and slices have 0.937 and more, cut, shaded and noisy mice 0.90; T1- and FLAIR-like brains 0.87 and less, but for one of
+14 pairs with 0.93 (``docs/accuracy.md``)."""
 ALIKE = 0.065
 """Distance of local structures, where the object is 40 voxels long, below which two images show the same thing in
 place, whatever other poses fit: right heads reach 0.050, of two contrasts 0.058, and prostates come down to 0.081 in
