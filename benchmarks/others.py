@@ -1,4 +1,4 @@
-"""Everything that is not a 1 mm brain: heads, two contrasts, mice, rescans, hippocampi, prostates, histology, slices.
+"""What is no 1 mm brain: heads, two contrasts, slabs, mice, rescans, hippocampi, prostates, histology, slices.
 
 One table each. A set runs in one fresh process after one unmeasured registration, because most of its registrations are
 short beside starting Python; its peak memory is that of the whole set so far.
@@ -15,6 +15,7 @@ from pathlib import Path
 from common import Column, DataAbsentError, Row, Table, data_folder, image_and_labels, mean_of, parser_of
 from jobs import Job, labelled, run_batch
 from made_contrasts import MadeContrasts
+from made_slabs import SLABS, MadeSlabs
 
 MOUSE_FAILURE = 0.45
 """Label Dice after the affine below which a mouse counts as failed. Greedy's and ANTs' affine reach 0.53 to 0.81
@@ -27,6 +28,8 @@ HEADS, BRAINS = ("1000", "1001"), ("1000", "1001", "1002", "1004", "1007", "1009
 """With and without a skull."""
 PEOPLE = (("1003", "1008"), ("1004", "1005"), ("1006", "1017"), ("1002", "1001"))
 """Pairs for two contrasts, brains without skulls."""
+RIGHT_MM = 2.0
+"""Mean error at points of one person's brain below which the map of a slab is right: a voxel."""
 RIGHT_POSE = 0.33
 """Label Dice after the affine from which the pose of two people's brains is right; wrong ones stay below 0.25."""
 
@@ -41,6 +44,11 @@ POINTS = (
     Column("error_linear", "after affine px", 2),
     Column("error_after", "after all px", 2),
     Column("median_error_after", "median px", 2),
+)
+POINTS_MM = (
+    Column("error_before", "start mm", 1),
+    Column("error_linear", "after affine mm", 2),
+    Column("error_after", "after all mm", 2),
 )
 TAIL = (
     Column("verdict", "verdict"),
@@ -206,6 +214,39 @@ def _about_contrasts(made: MadeContrasts, rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def slabs(options: argparse.Namespace) -> Study:
+    """A few thick slices onto the whole of one person and back, in the same contrast and in others."""
+    contrasts, made = MadeContrasts(), MadeSlabs()
+    folders = {kind: data_folder("brains", f"{kind}-2mm") for kind in ("heads", "native")}
+    jobs = []
+    for kind, word, person in (("native", "brain", "1003"), ("native", "brain", "1006"), ("heads", "head", "1000")):
+        whole = folders[kind] / f"{person}_image.nii.gz"
+        mask = folders[kind] / f"{person}_brain-mask.nii.gz" if kind == "heads" else None
+        for contrast in ("T1", "T2", "FLAIR"):
+            for slab in SLABS:
+                part, *points = made.make(slab, contrasts.make(contrast, whole, mask), mask)
+                ends = [(str(whole), str(points[0]), f"{word} {person}"), (str(part), str(points[1]), slab)]
+                for (a, p, fixed), (b, q, moving) in (ends, ends[::-1]):
+                    jobs.append(Job(f"{fixed} <- {moving}, {contrast}", a, b, fixed_points=p, moving_points=q))
+    title = "Slabs of one person, heads and brains, native space, 2 mm; other contrasts made from T1"
+    return Study(title, jobs, POINTS_MM, partial(_about_slabs, (contrasts, made)))
+
+
+def _about_slabs(made: object, rows: Sequence[Row]) -> list[str]:
+    """Remarks; holding `made`, whose files the registrations read, until they are over."""
+    means = []
+    for contrast in ("T1", "T2", "FLAIR"):
+        group = [row for row in rows if row["pair"].endswith(contrast)]
+        means.append(f"{contrast} {mean_of(group, 'error_linear'):.2f}, {mean_of(group, 'error_after'):.2f}")
+    wrong = [row for row in rows if row["error_after"] >= RIGHT_MM]
+    good = [row["pair"] for row in wrong if row["verdict"] == "good"]
+    return [
+        f"Mean error in mm, at points of the brain in the slab, after the affine and after all: {'; '.join(means)}.",
+        f"Off by {RIGHT_MM:g} mm or more: {', '.join(row['pair'] for row in wrong) or 'none'}; of these called good: "
+        f"{', '.join(good) or 'none'}.",
+    ]
+
+
 def mouse(options: argparse.Namespace) -> Study:
     """In-vivo mouse brains: all others to the first, or all pairs."""
     folder = data_folder("mouse")
@@ -304,6 +345,7 @@ STUDIES: dict[str, Callable[[argparse.Namespace], Study]] = {
     "heads": heads,
     "extracted": extracted,
     "contrasts": contrasts,
+    "slabs": slabs,
     "mouse": mouse,
     "rescans": rescans,
     "hippocampus": hippocampus,

@@ -84,7 +84,8 @@ def _overlap(job: Job, steps: dict[str, AbstractTransform]) -> dict[str, Any]:
 
 
 def _landmarks(job: Job, steps: dict[str, AbstractTransform]) -> dict[str, Any]:
-    fixed, moving = (read_points(p or "", lps=True, num_dims=2) for p in (job.fixed_points, job.moving_points))
+    num_dims = read_image(job.fixed).grid.num_dims
+    fixed, moving = (read_points(p or "", lps=True, num_dims=num_dims) for p in (job.fixed_points, job.moving_points))
     numbers: dict[str, Any] = {"num_points": len(fixed)}
     for name, step in steps.items():
         errors = point_errors_mm(warp_points(fixed, step), moving)

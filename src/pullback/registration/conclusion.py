@@ -102,6 +102,8 @@ def conclude(
         margin=_margin(work, initialisation, choice, maps.linear),
         scales=tuple(float(s) for s in Affine(maps.linear.matrix).decompose().scaling),
         overlap=overlap_of(fixed.foreground, view.foreground) if work.has_outlines else None,
+        overlap_inside=overlap_of(fixed.foreground & view.inside, view.foreground) if work.has_outlines else None,
+        shown=_share_shown(fixed, moving, maps.linear, view_linear),
         view=_share_in_view(work, fixed, moving, maps.linear, view),
         gain=after - at_first,
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
@@ -150,9 +152,14 @@ def _why(work: Work, choice: Choice) -> str:
 def _share_in_view(work: Work, fixed: Volume, moving: Volume, linear: AbstractLinear, view: View) -> float:
     """How much of the fixed object the moving field of view shows; if the moving one was cut out, it the other way."""
     if _whose_view(work) == "moving":
-        shown = float(view.foreground.sum()) * fixed.grid.voxel_volume * abs(float(torch.linalg.det(linear.linear)))
-        return min(shown / max(float(moving.foreground.sum()) * moving.grid.voxel_volume, 1e-9), 1.0)
+        return _share_shown(fixed, moving, linear, view)
     return float((view.inside & fixed.foreground).sum()) / max(float(fixed.foreground.sum()), 1.0)
+
+
+def _share_shown(fixed: Volume, moving: Volume, linear: AbstractLinear, view: View) -> float:
+    """How much of the moving object the fixed field of view shows."""
+    shown = float(view.foreground.sum()) * fixed.grid.voxel_volume * abs(float(torch.linalg.det(linear.linear)))
+    return min(shown / max(float(moving.foreground.sum()) * moving.grid.voxel_volume, 1e-9), 1.0)
 
 
 def _whose_view(work: Work) -> str:

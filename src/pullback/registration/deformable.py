@@ -115,10 +115,10 @@ def _crop_to_blocks(volume: Volume, low: np.ndarray, high: np.ndarray, factors: 
 def _bounds_of_objects(fixed: Volume, moving: Volume, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest fixed voxel of both objects, or of the field of view if the fixed one has no background."""
     low, high = np.zeros(3), np.array(fixed.grid.shape) - 1.0
-    if not fixed.has_background:
+    if not fixed.is_empty_beyond:
         return low, high
     first, last = _extent(fixed.foreground)
-    if moving.has_background:
+    if moving.is_empty_beyond:
         back = np.linalg.inv(matrix)
         world = moving.grid.to_world(_corners(*_extent(moving.foreground))).numpy() @ back[:3, :3].T + back[:3, 3]
         voxels = fixed.grid.to_voxel(world).numpy().clip(low, high)
@@ -128,7 +128,7 @@ def _bounds_of_objects(fixed: Volume, moving: Volume, matrix: np.ndarray) -> tup
 
 def _margin_of(fixed: Volume) -> int:
     """Room around the object, in voxels of the finest axis."""
-    return BACKGROUND_MARGIN_VOXELS if fixed.has_background else MARGIN_VOXELS
+    return BACKGROUND_MARGIN_VOXELS if fixed.is_empty_beyond else MARGIN_VOXELS
 
 
 def _extent(foreground: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -261,7 +261,7 @@ class _Stage:
         moving = _crop_to_blocks(moving, np.zeros(3), np.array(moving.grid.shape), blocks)
         moving = moving.coarsen(blocks, is_dense=True)
         valid = None
-        if moving.weights is not None or not moving.has_background:
+        if moving.weights is not None or not moving.is_empty_beyond:
             valid = torch.ones_like(moving.tensor[:, :1]) if moving.weights is None else moving.weights
         to_world = fixed.grid.voxel_to_world.numpy()
         return cls(
@@ -273,8 +273,8 @@ class _Stage:
             fixed_weights=None if fixed.weights is None else fixed.weights.to(device),
             around_weights=None if around.weights is None else around.weights.to(device),
             valid=None if valid is None else valid.contiguous().to(device),
-            fill=0.0 if moving.has_background else None,
-            mirrored_fill=0.0 if domain.has_background else None,
+            fill=0.0 if moving.is_empty_beyond else None,
+            mirrored_fill=0.0 if domain.is_empty_beyond else None,
             voxel_map=moving.grid.world_to_voxel.numpy() @ matrix @ to_world,
             around_map=around.grid.world_to_voxel.numpy() @ to_world,
             fade=[max(1, _margin_of(domain) // f) for f in factors],

@@ -60,8 +60,8 @@ def look_through(fixed: Volume, moving: Volume, transform: AbstractTransform) ->
         for points in points_of(fixed.image_grid)
     ]
     sampled = torch.cat(parts, dim=1).reshape(-1, *shape)
-    inside = torch.ones(shape, dtype=torch.bool) if moving.has_background else sampled[-1] > 0.5
-    weights = sampled[-2] if moving.weights is not None or not moving.has_background else torch.ones(shape)
+    inside = torch.ones(shape, dtype=torch.bool) if moving.is_empty_beyond else sampled[-1] > 0.5
+    weights = sampled[-2] if moving.weights is not None or not moving.is_empty_beyond else torch.ones(shape)
     weights = weights if fixed.weights is None else weights * fixed.weights[0, 0]
     return View(sampled[None, :-3], weights[None, None].contiguous(), inside, sampled[-3] > 0.5)
 

@@ -184,7 +184,7 @@ def best_in_detail(
     upright = [c for c in ordered if turn_degrees(c.matrix, np.eye(4)) <= ELSEWHERE_DEGREES][:1]
     chosen = distinct(ordered, centre, radius, limit)
     chosen += [c for c in upright if all(c is not k for k in chosen)]
-    ignores_view = fine is not None or moving.has_background
+    ignores_view = fine is not None or moving.is_empty_beyond
     comparison = comparison_at(fixed, moving, radius / OBJECT_VOXELS, fine or LNCC(squared=False), ignores_view)
     chosen = [refine(c, comparison, centre, radius, kind, fixed.is_flat) for c in chosen]
     if not ignores_view:

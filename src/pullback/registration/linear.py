@@ -74,7 +74,7 @@ class Comparison:
     ) -> None:
         self.fixed, self.moving, self.similarity, self.restraint = fixed, moving, similarity, restraint
         self._still = torch.zeros(1, 3, *fixed.grid.shape)
-        needs_valid = moving.weights is not None or not (moving.has_background or ignores_view)
+        needs_valid = moving.weights is not None or not (moving.is_empty_beyond or ignores_view)
         ones = torch.ones_like(moving.tensor[:, :1]) if moving.weights is None else moving.weights
         self._valid = ones if needs_valid else None
         self._to_voxel = moving.grid.world_to_voxel.numpy()

@@ -65,7 +65,7 @@ def search_thoroughly(
     turns = np.concatenate([size * evenly_spread_rotations(NUM_TURNS, fixed.is_flat) for size in sizes])
     found = sweep(fixed, moving, turns, 2 * radius / LENGTH_VOXELS)
     found = distinct(sorted(found, key=lambda c: -c.score), centre, radius, NUM_IMPROVED)
-    comparison = comparison_at(fixed, moving, 2 * radius / OBJECT_VOXELS, LNCC(squared=False), moving.has_background)
+    comparison = comparison_at(fixed, moving, 2 * radius / OBJECT_VOXELS, LNCC(squared=False), moving.is_empty_beyond)
     coarse_kind = "similarity" if len(sizes) > 1 else "rigid"
     found = [refine(c, comparison, centre, radius, coarse_kind, fixed.is_flat, NUM_STEPS) for c in found]
     found = [replace(c, score=comparison.value_inside(c.matrix)) for c in (*known, *found)]

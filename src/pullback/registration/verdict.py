@@ -62,6 +62,8 @@ class Evidence:
         gain: Similarity after minus before.
         jacobian: Of the whole map over the fixed object.
         consistency: There and back.
+        overlap_inside: The same where both images see.
+        shown: Share of the moving object that lies in the fixed image's field of view.
         dependence: Mutual information after the linear part, in nats, where nothing but it speaks for the pose: two
             contrasts, and no outline; else None.
         agreement: Of local contrasts after the linear part, where somebody asked to compare the images as of one
@@ -78,6 +80,8 @@ class Evidence:
     gain: float
     jacobian: JacobianSummary
     consistency: Consistency
+    overlap_inside: float | None = None
+    shown: float = 0.0
     dependence: float | None = None
     agreement: float | None = None
     seen: str = "fixed"
@@ -89,6 +93,17 @@ class Evidence:
         """The scale factor farthest from 1, as a factor above 1."""
         return max(max(abs(s), 1 / max(abs(s), 1e-9)) for s in self.scales)
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the moving image shows a part of the fixed object, clearly in its place, as a slab of slices does."""
+        is_clear = self.margin >= CLOSE_MARGIN and self.shown >= PLAUSIBLE_VIEW_OF_WHOLE
+        return is_clear and (self.overlap_inside is None or self.overlap_inside >= CLOSE_OVERLAP)
+
+    @property
+    def shows_little(self) -> bool:
+        """Whether much of the object is not in view."""
+        return self.view < (PLAUSIBLE_VIEW_OF_WHOLE if self.is_whole else PLAUSIBLE_VIEW)
+
 
 def judge(evidence: Evidence) -> Verdict:
     """Weigh the evidence: any failure fails, any doubt is doubtful, and nothing of either is good."""
@@ -98,13 +113,16 @@ def judge(evidence: Evidence) -> Verdict:
     if doubts:
         return Verdict(DOUBTFUL, doubts)
     overlap = "" if evidence.overlap is None else "the objects overlap, "
-    return Verdict(GOOD, (f"no other pose fits as well, {overlap}the map does not fold and its inverse leads back",))
+    why = f"no other pose fits as well, {overlap}the map does not fold and its inverse leads back"
+    if evidence.shows_little:
+        return Verdict(GOOD, (why, f"{_little_in_view(evidence)}: beyond, the map is a guess"))
+    return Verdict(GOOD, (why,))
 
 
 def _failures(e: Evidence) -> Iterator[str]:
-    if e.view < HOPELESS_VIEW:
+    if e.view < HOPELESS_VIEW and not e.is_part:
         yield _little_in_view(e)
-    if e.overlap is not None and e.overlap < HOPELESS_OVERLAP:
+    if e.overlap is not None and e.overlap < HOPELESS_OVERLAP and not e.is_part:
         yield f"the objects hardly overlap (Dice {e.overlap:.2f} of their outlines)"
     if e.margin < HOPELESS_MARGIN:
         yield f"another pose fits better (by {-100 * e.margin:.0f} %)"
@@ -124,9 +142,9 @@ def _doubts(e: Evidence) -> Iterator[str]:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
     if HOPELESS_MARGIN <= e.margin < 0:
         yield f"another pose, far from the headers' orientation, fits as well (by {-100 * e.margin:.0f} % better)"
-    if HOPELESS_VIEW <= e.view < (PLAUSIBLE_VIEW_OF_WHOLE if e.is_whole else PLAUSIBLE_VIEW):
+    if e.view >= HOPELESS_VIEW and e.shows_little and not e.is_part:
         yield _little_in_view(e)
-    if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP:
+    if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP and not e.is_part:
         yield f"the objects' outlines overlap little (Dice {e.overlap:.2f})"
     if _is_weak_twice(e):
         yield (
