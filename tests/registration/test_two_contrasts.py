@@ -12,7 +12,7 @@ import torch
 import phantoms
 from pullback.data import Image
 from pullback.registration import Plan, alignment, extraction
-from pullback.registration.choice import SAME_CONTRAST, SAME_SIGN, correlation_inside, sign_agreement
+from pullback.registration.choice import SAME_CONTRAST, SAME_SIGN, correlation_inside, fall_of_means, sign_agreement
 from pullback.registration.initialisation import Candidate, Initialisation
 from pullback.registration.volume import prepare
 from pullback.registration.work import Work
@@ -54,10 +54,49 @@ def test_signs_agree_in_one_contrast_and_not_in_two(image: Image):
     assert -0.6 < sign_agreement(fixed, prepare(like_flair(image)), STILL) < SAME_SIGN
 
 
+def test_means_fall_in_two_contrasts_alone():
+    head = phantoms.head()
+    fixed, turned = prepare(head), prepare(inverted(head))
+    noisy = head.tensor + 20 * torch.randn(head.tensor.shape, generator=torch.Generator().manual_seed(1))
+    assert fall_of_means(fixed, prepare(through(head, [0, 250], [0, 80])), STILL) == 0
+    assert fall_of_means(fixed, prepare(phantoms.with_values(head, noisy * (head.tensor > 0))), STILL) < 0.05
+    assert fall_of_means(fixed, turned, STILL) > 0.9
+    assert fall_of_means(fixed, prepare(like_flair(head)), STILL) > 0.4
+    assert fall_of_means(prepare(like_flair(head)), fixed, STILL) > 0.4
+
+
+def test_every_channel_has_to_fall():
+    head = phantoms.head()
+    one, other = (Image(torch.cat([head.tensor, last.tensor]), head.grid) for last in (head, inverted(head)))
+    assert fall_of_means(prepare(one), prepare(one), STILL) == 0
+    assert fall_of_means(prepare(one), prepare(other), STILL) < 0.1
+
+
+@pytest.mark.parametrize(("agreement", "fall", "name"), [(0.9, 0.2, "mi"), (0.96, 0.2, "lncc"), (0.9, 0.1, "lncc")])
+def test_what_looked_like_one_contrast_is_asked_again_in_its_place(agreement: float, fall: float, name: str):
+    work = work_of(phantoms.head(), scan_like_flair())
+    chosen = alignment.build("lncc", work.fixed, work.moving, "asked")
+    with (
+        mock.patch.object(alignment, "sign_agreement", return_value=agreement),
+        mock.patch.object(alignment, "fall_of_means", return_value=fall),
+    ):
+        choice, matrix = alignment._reconsider(work, chosen, STILL, STILL)
+    assert choice.name == name
+    assert (matrix is STILL) is (name == "lncc")
+    assert name == "lncc" or "means of one fall where the other's rise (by 20 %): two contrasts" in choice.why
+
+
+def test_somebody_who_asks_for_a_similarity_keeps_it():
+    work = work_of(phantoms.head(), scan_like_flair(), Plan(similarity=lambda *images: None))
+    chosen = alignment.build("lncc", work.fixed, work.moving, "asked")
+    assert alignment._reconsider(work, chosen, STILL, STILL) == (chosen, STILL)
+
+
 def test_objects_that_do_not_meet_say_nothing():
     head, apart = prepare(phantoms.head()), np.eye(4)
     apart[0, 3] = 1e3
     assert sign_agreement(head, head, apart) == 0
+    assert fall_of_means(head, head, apart) == 0
 
 
 def test_two_contrasts_that_correlate_are_still_two():

@@ -13,12 +13,15 @@ import numpy as np
 
 from pullback.registration.choice import (
     ACROSS_CONTRASTS,
+    LEAST_FALL,
     SAME_CONTRAST,
     SAME_SIGN,
+    SURE_SIGN,
     Choice,
     build,
     correlation_inside,
     dependence_inside,
+    fall_of_means,
     is_alike,
     mutual_information,
     sign_agreement,
@@ -447,22 +450,41 @@ def _reconsider(work: Work, choice: Choice, matrix: np.ndarray, start: np.ndarra
     """Similarity and linear map again, after the linear stage: from a poor start one contrast can look like two.
 
     Where it still looks like two, but not plainly, local correlation tries too, and stays where it ends with one
-    contrast and with structures that are nearer.
+    contrast and with structures that are nearer. What looked like one can be two that are alike.
     """
-    if work.plan.similarity is not None or choice.name != "mi":
+    if work.plan.similarity is not None or choice.name not in ("lncc", "mi"):
         return choice, matrix
+    if choice.name == "lncc":
+        fall = _fall_of_another_contrast(work, matrix)
+        if not fall:
+            return choice, matrix
+        why = f"the intensities correlate, but means of one fall where the other's rise (by {100 * fall:.0f} %)"
+        revised = _build(work, "mi", f"{why}: two contrasts")
+        return revised, _run_linear(work, revised, [matrix])
     revised = _choose(work, matrix)
-    if revised.name != choice.name:
+    if revised.name != choice.name and not _fall_of_another_contrast(work, matrix):
         return revised, _run_linear(work, revised, [matrix])
     if sign_agreement(*at(work, CONTRAST_OBJECT_VOXELS), matrix) < PERHAPS_SAME_SIGN:
         return choice, matrix
     num_stages, volumes = len(work.history), at(work, COARSE_OBJECT_VOXELS)
     other = _run_linear(work, _build(work, "lncc", ""), [start])
     revised = _choose(work, other)
-    if revised.name != choice.name and structure_distance(*volumes, other) < structure_distance(*volumes, matrix):
+    is_one = revised.name != choice.name and not _fall_of_another_contrast(work, other)
+    if is_one and structure_distance(*volumes, other) < structure_distance(*volumes, matrix):
         return revised, other
     del work.history[num_stages:]
     return choice, matrix
+
+
+def _fall_of_another_contrast(work: Work, matrix: np.ndarray) -> float:
+    """The fall of means in a map that is right, if two images that are nearly alike are of two contrasts by it; else 0.
+
+    Of volumes alone: in slices few voxels make a mean.
+    """
+    if work.fixed.is_flat or sign_agreement(*at(work, CONTRAST_OBJECT_VOXELS), matrix) >= SURE_SIGN:
+        return 0.0
+    fall = fall_of_means(*at(work, COARSE_OBJECT_VOXELS), matrix)
+    return fall if fall >= LEAST_FALL else 0.0
 
 
 def at(work: Work, object_voxels: int, *, is_dense: bool = False) -> tuple[Volume, Volume]:
