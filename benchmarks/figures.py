@@ -6,6 +6,7 @@ replaced, the words around it stay. A table whose results are not there is left 
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,22 @@ def _histology(results: Results) -> list[str] | None:
     return [words, before, affine, f"{after} (median {median.removesuffix(' px')})", verdicts(rows)]
 
 
+def _slabs(results: Results) -> list[str] | None:
+    rows = results.get("slabs")
+    if not rows:
+        return None
+    errors = [f"{mean_of(rows, f'error_{when}'):.{digits}f} mm" for when, digits in (("before", 0), ("linear", 2))]
+    after = sorted(row["error_after"] for row in rows)
+    words = f"slabs of 24 to 60 mm onto the whole of one person and back, T1, T2- and FLAIR-like, {len(rows)} pairs"
+    median = statistics.median(after)
+    return [
+        f"{words}: error, mean",
+        *errors,
+        f"{mean_of(rows, 'error_after'):.2f} mm (median {median:.2f})",
+        verdicts(rows),
+    ]
+
+
 def _prostate(results: Results) -> list[str] | None:
     kinds = {row["what"]: by_what(results["prostate"], row["what"]) for row in results.get("prostate", [])}
     if not kinds:
@@ -294,6 +311,7 @@ SETS: tuple[Callable[[Results], list[str] | None], ...] = (
     _mouse,
     lambda results: _simple(results, "hippocampus", "hippocampus, {count} test pairs"),
     lambda results: _simple(results, "slices", "axial slices, 2-D, {count} pairs, 69 labels"),
+    _slabs,
     _histology,
     _prostate,
 )
