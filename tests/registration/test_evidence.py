@@ -45,6 +45,13 @@ def test_less_agreement_is_doubted_from_the_size_on_that_noise_does_not_reach():
     assert judge(replace(SOUND, gain=-2e-4)).value == "doubtful"
 
 
+def test_a_pose_that_another_beats_is_doubted_at_least():
+    assert judge(replace(SOUND, margin=-0.2)).value == "failed"
+    verdict = judge(replace(SOUND, margin=-0.2, is_alike=True))
+    assert verdict.value == "doubtful"
+    assert verdict.reasons == ("another pose fits better (by 20 %), though local structures are alike in this one",)
+
+
 def test_noise_is_not_called_good():
     static = Image(noise(1, *phantoms.SHAPE_3D, seed=1), phantoms.head().grid)
     assert phantoms.register(phantoms.head(), static, preset="fast").verdict.value != "good"

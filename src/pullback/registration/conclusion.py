@@ -20,7 +20,7 @@ from pullback.registration.evidence import (
 from pullback.registration.initialisation import Initialisation, geometry_of
 from pullback.registration.planes import lift_matrix
 from pullback.registration.result import RegistrationResult, SimilarityReport
-from pullback.registration.verdict import Evidence, judge
+from pullback.registration.verdict import HOPELESS_MARGIN, Evidence, judge
 from pullback.registration.volume import Volume
 from pullback.registration.work import Work
 from pullback.transforms import (
@@ -98,8 +98,9 @@ def conclude(
         work.history[-1] = replace(work.history[-1], reason=TAKEN_BACK)
     grid, region = work.fixed.image_grid, _in_image(work.fixed)
     forward, backward = maps.forward, maps.backward
+    margin = _margin(work, initialisation, choice, maps.linear)
     evidence = Evidence(
-        margin=_margin(work, initialisation, choice, maps.linear),
+        margin=margin,
         scales=tuple(float(s) for s in Affine(maps.linear.matrix).decompose().scaling),
         overlap=overlap_of(fixed.foreground, view.foreground) if work.has_outlines else None,
         overlap_inside=overlap_of(fixed.foreground & view.inside, view.foreground) if work.has_outlines else None,
@@ -113,6 +114,7 @@ def conclude(
         agreement=_agreement(work, choice, maps.linear),
         is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
+        is_alike=margin < HOPELESS_MARGIN and choice.name in ACROSS_CONTRASTS and _is_alike(work, maps.linear),
     )
     return RegistrationResult(
         fixed_to_moving=forward,
@@ -184,10 +186,15 @@ def _dependence(
     """Mutual information after the linear part, where nothing else speaks for the pose; else None."""
     if choice.name not in ACROSS_CONTRASTS or work.has_outlines:
         return None
-    if is_alike(*at(work, COARSE_OBJECT_VOXELS), lift_matrix(linear.matrix.numpy())):
+    if _is_alike(work, linear):
         return None
     measure = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
     return similarity_through(fixed, view_linear, measure)
+
+
+def _is_alike(work: Work, linear: AbstractLinear) -> bool:
+    """Whether local structures agree after the linear part as they do in place."""
+    return is_alike(*at(work, COARSE_OBJECT_VOXELS), lift_matrix(linear.matrix.numpy()))
 
 
 def _agreement(work: Work, choice: Choice, linear: AbstractLinear) -> float | None:

@@ -71,6 +71,8 @@ class Evidence:
         seen: Whose object that is: ``fixed``, or ``moving`` if that was cut out.
         is_whole: Whether the fixed image shows the whole object.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
+        is_alike: Whether local structures agree so well after the linear part that a better score of another pose says
+            little, as that of a small overlap of two contrasts does.
     """
 
     margin: float
@@ -87,6 +89,7 @@ class Evidence:
     seen: str = "fixed"
     is_whole: bool = False
     is_held: bool = False
+    is_alike: bool = False
 
     @property
     def largest_stretch(self) -> float:
@@ -124,7 +127,7 @@ def _failures(e: Evidence) -> Iterator[str]:
         yield _little_in_view(e)
     if e.overlap is not None and e.overlap < HOPELESS_OVERLAP and not e.is_part:
         yield f"the objects hardly overlap (Dice {e.overlap:.2f} of their outlines)"
-    if e.margin < HOPELESS_MARGIN:
+    if e.margin < HOPELESS_MARGIN and not e.is_alike:
         yield f"another pose fits better (by {-100 * e.margin:.0f} %)"
     if e.largest_stretch > HOPELESS_SCALE:
         yield f"the linear part stretches by a factor of {e.largest_stretch:.2f}"
@@ -142,6 +145,8 @@ def _doubts(e: Evidence) -> Iterator[str]:
         yield f"another pose fits nearly as well (within {100 * e.margin:.0f} %)"
     if HOPELESS_MARGIN <= e.margin < 0:
         yield f"another pose, far from the headers' orientation, fits as well (by {-100 * e.margin:.0f} % better)"
+    if e.margin < HOPELESS_MARGIN and e.is_alike:
+        yield f"another pose fits better (by {-100 * e.margin:.0f} %), though local structures are alike in this one"
     if e.view >= HOPELESS_VIEW and e.shows_little and not e.is_part:
         yield _little_in_view(e)
     if e.overlap is not None and HOPELESS_OVERLAP <= e.overlap < PLAUSIBLE_OVERLAP and not e.is_part:
