@@ -275,9 +275,8 @@ def _slabs(results: Results) -> list[str] | None:
     if not rows:
         return None
     errors = [f"{mean_of(rows, f'error_{when}'):.{digits}f} mm" for when, digits in (("before", 0), ("linear", 2))]
-    after = sorted(row["error_after"] for row in rows)
     words = f"slabs of 24 to 60 mm onto the whole of one person and back, T1, T2- and FLAIR-like, {len(rows)} pairs"
-    median = statistics.median(after)
+    median = statistics.median(row["error_after"] for row in rows)
     return [
         f"{words}: error, mean",
         *errors,

@@ -26,6 +26,8 @@ SOUND = Evidence(
     jacobian=JacobianSummary(0.5, 2.0, 0, 0.0, 0.1),
     consistency=Consistency(0.01, 0.1, 0.01, 0.1),
 )
+SLAB = replace(SOUND, margin=0.4, overlap=0.5, overlap_inside=0.97, view=0.35, shown=1.0, is_whole=True)
+"""Of a slab of slices in its place on a whole object."""
 
 
 def blobs(seed: int) -> Image:
@@ -50,6 +52,32 @@ def test_a_pose_that_another_beats_is_doubted_at_least():
     verdict = judge(replace(SOUND, margin=-0.2, is_alike=True))
     assert verdict.value == "doubtful"
     assert verdict.reasons == ("another pose fits better (by 20 %), though local structures are alike in this one",)
+
+
+def test_a_slab_in_its_place_is_good_and_says_where_nothing_is_known():
+    verdict = judge(SLAB)
+    assert verdict.value == "good"
+    assert "35 % of the fixed object" in verdict.reasons[1]
+    assert len(judge(replace(SLAB, view=1.0)).reasons) == 1
+
+
+@pytest.mark.parametrize("view", [0.1, 0.35])
+def test_a_thin_slab_is_as_good(view: float):
+    assert judge(replace(SLAB, view=view, overlap=0.2)).value == "good"
+    assert judge(replace(SLAB, view=view, overlap=None, overlap_inside=None)).value == "good"
+
+
+@pytest.mark.parametrize("weak", [{"margin": 0.15}, {"shown": 0.5}, {"overlap_inside": 0.85}])
+def test_a_slab_that_is_not_clearly_in_its_place_is_doubted(weak: dict):
+    verdict = judge(replace(SLAB, **weak))
+    assert verdict.value == "doubtful"
+    assert "lies inside the moving image" in verdict.reasons[0]
+    assert judge(replace(SLAB, view=0.1, **weak)).value == "failed"
+
+
+def test_other_doubts_of_a_slab_stay():
+    assert judge(replace(SLAB, gain=-0.01)).value == "doubtful"
+    assert judge(replace(SLAB, scales=(1.8, 1.0, 1.0))).value == "doubtful"
 
 
 def test_noise_is_not_called_good():

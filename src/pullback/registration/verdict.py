@@ -72,7 +72,7 @@ class Evidence:
         is_whole: Whether the fixed image shows the whole object.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
         is_alike: Whether local structures agree so well after the linear part that a better score of another pose says
-            little, as that of a small overlap of two contrasts does.
+            little, as that of a small overlap of two contrasts does; asked only where such a pose was found.
     """
 
     margin: float
