@@ -48,6 +48,28 @@ def test_the_kernel_agrees_with_the_reference(shape):
     torch.testing.assert_close(compose(outer, inner).double(), exact, rtol=0, atol=3e-5)
 
 
+@pytest.mark.parametrize("shape", [(35, 70, 19), (1, 67, 33), (33, 1, 5), (3, 65, 2), (4, 5, 1)])
+@pytest.mark.parametrize("scale", [1.0, 0.5, -2.0])
+def test_small_shifts_agree_with_the_reference_across_tiles_and_at_edges(shape, scale):
+    outer, inner = (
+        noise(1, 3, *shape),
+        (noise(1, 3, *shape, seed=1) / abs(scale)).clamp(-1 / abs(scale), 1 / abs(scale)),
+    )
+    inner[..., : shape[2] // 2] = 0  # half lines, and whole lines below
+    inner[:, :, :, ::3] = 0
+    exact = compose(outer.double(), inner.double(), scale=scale)
+    torch.testing.assert_close(compose(outer, inner, scale=scale).double(), exact, rtol=0, atol=3e-5)
+    torch.testing.assert_close(exact, compose(outer.double(), scale * inner.double()), rtol=0, atol=0)
+
+
+def test_what_is_not_a_number_stays_where_it_is():
+    outer, inner = noise(1, 3, 6, 7, 8), 0.1 * noise(1, 3, 6, 7, 8, seed=1)
+    inner[0, 1, 3, 3, 3] = math.nan
+    is_nan = compose(outer, inner).isnan()
+    assert is_nan[0, 1, 3, 3, 3]
+    assert is_nan.sum() == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("num_dims", [2, 3])
 def test_linear_fields_compose_as_matrices_the_inner_first(num_dims, dtype):

@@ -8,27 +8,29 @@ from torch import Tensor
 
 from pullback.functional.lifting import as_array, empty_like_shape, has_kernels, lift_field
 from pullback.functional.sample import warp
-from pullback.kernels import inversion, sampling
+from pullback.kernels import composition, inversion
 
 BALANCE = 0.6
 """The share of the error at the voxels of a displacement that its inverse takes over (docs/accuracy.md)."""
 
 
-def compose(outer: Tensor, inner: Tensor, *, out: Tensor | None = None) -> Tensor:
-    r"""The displacement of `outer` after `inner`: $w(x) = v(x) + u(x + v(x))$, differentiable.
+def compose(outer: Tensor, inner: Tensor, *, scale: float = 1.0, out: Tensor | None = None) -> Tensor:
+    r"""The displacement of `outer` after `inner`: $w(x) = s v(x) + u(x + s v(x))$, differentiable.
 
     Args:
         outer: u, ``(B, D, *shape)`` in voxels; beyond the edges its outer values are repeated.
         inner: v, ``(B, D, *shape)``, applied first.
+        scale: s, a number.
         out: Where to write, when no gradient is needed; neither of the inputs.
     """
     tracked = torch.is_grad_enabled() and (outer.requires_grad or inner.requires_grad)
     if tracked or not has_kernels(outer, inner) or outer.ndim != 5:
+        inner = inner if scale == 1 else inner * scale
         result = inner + warp(outer, inner)
         return result if out is None else out.copy_(result)
     out = empty_like_shape(*inner.shape) if out is None else out
     for b in range(outer.shape[0]):
-        sampling.compose(as_array(outer[b]), as_array(inner[b]), out[b].numpy())
+        composition.compose(as_array(outer[b]), as_array(inner[b]), np.float32(scale), out[b].numpy())
     return out
 
 
@@ -91,7 +93,7 @@ def invert(
         guess = None
         if start is not None:
             guess = as_array(lift_field(start.detach().to("cpu", torch.float32), num_dims)[b])
-            sampling.gap(as_array(field[b]), guess, remaining[b])
+            composition.gap(as_array(field[b]), guess, remaining[b])
         inversion.invert(as_array(field[b]), guess, tolerance_voxels, inverse[b].numpy(), remaining[b])
     result = inverse if num_dims == 3 else inverse[:, 1:, 0]
     quality = Inversion(float(remaining.mean(dtype=np.float64)), float(remaining.max()))
@@ -104,12 +106,13 @@ def gap(outer: Tensor, inner: Tensor) -> Tensor:
     Args:
         outer: u, ``(B, D, *shape)`` in voxels; beyond the edges its outer values are repeated.
         inner: v, ``(B, D, *shape)``, applied first.
+        scale: s, a number.
     """
     if not has_kernels(outer, inner) or outer.ndim != 5:
         return compose(outer.detach(), inner.detach()).square().sum(dim=1, keepdim=True).sqrt()
     out = empty_like_shape(inner.shape[0], 1, *inner.shape[2:])
     for b in range(outer.shape[0]):
-        sampling.gap(as_array(outer[b]), as_array(inner[b]), out[b, 0].numpy())
+        composition.gap(as_array(outer[b]), as_array(inner[b]), out[b, 0].numpy())
     return out
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.spans import spread
+from pullback.kernels.neighbours import NUM_PLACES, length_of_ring, num_tasks, part_of, rows_around, take_lines
+from pullback.kernels.spans import clear
 
 F4 = np.float32
 U8 = np.uint64
 FAST = {"contract", "nsz"}
 NO_SIGN = np.int32(0x7FFFFFFF)
-PLANES_PER_TASK, LINES_PER_TASK = 32, 32
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
@@ -65,8 +65,8 @@ def largest_squared_norm(field, out):
 
 @njit(fastmath=FAST)
 def _relax_along_i(ring, rows, size, n, shear, volume, out, at):
-    """First component of a line of :func:`relax`; `rows` are where the nine lines around begin in the ring."""
-    c, north, s, e, w, ne, nw, se, sw = rows
+    """First component of a line of :func:`relax`; `rows` are :func:`rows_around` it."""
+    sw, s, se, w, c, e, nw, north, ne = rows
     y, z = U8(size), U8(2 * size)
     for k in range(n):
         x = U8(k)
@@ -82,7 +82,7 @@ def _relax_along_i(ring, rows, size, n, shear, volume, out, at):
 @njit(fastmath=FAST)
 def _relax_along_j(ring, rows, size, n, shear, volume, out, at):
     """Second component of a line of :func:`relax`."""
-    c, north, s, e, w, ne, nw, se, sw = rows
+    sw, s, se, w, c, e, nw, north, ne = rows
     y, z = U8(size), U8(2 * size)
     for k in range(n):
         x = U8(k)
@@ -98,7 +98,7 @@ def _relax_along_j(ring, rows, size, n, shear, volume, out, at):
 @njit(fastmath=FAST)
 def _relax_along_k(ring, rows, size, n, shear, volume, out, at):
     """Third component of a line of :func:`relax`."""
-    c, north, s, e, w, _, _, _, _ = rows
+    _, s, _, w, c, e, _, north, _ = rows
     y, z = U8(size), U8(2 * size)
     for k in range(n):
         x = U8(k)
@@ -111,74 +111,38 @@ def _relax_along_k(ring, rows, size, n, shear, volume, out, at):
         out[at + x] = here + shear * (along + across) + volume * (along + F4(0.25) * mixed)
 
 
-@njit(fastmath=FAST)
-def _copy_line(source, start, ring, at, n):
-    """A line into the ring, with its ends repeated; returns whether it holds anything but zeros."""
-    is_filled = False
-    for k in range(n):
-        value = source[start + U8(k)]
-        ring[at + U8(k)] = value
-        is_filled |= value != F4(0)
-    ring[at - U8(1)], ring[at + U8(n)] = source[start], source[start + U8(n - 1)]
-    return is_filled
-
-
 @njit(parallel=True, cache=True, fastmath=FAST)
 def relax(field, shear, volume, out):
     """``out = field + shear * laplacian(field) + volume * grad div field`` for ``(3, I, J, K)``; edges are repeated.
 
-    Second differences along an axis are compact, mixed ones central. The 27 lines around one are kept side by side in a
-    ring; lines with nothing but zeros around them are left out. A task is a tile of lines over a block of planes, so
-    that a line stays in the second cache until all three planes around have used it.
+    Second differences along an axis are compact, mixed ones central. Lines with nothing but zeros around them are left
+    out.
     """
     _, size_i, size_j, n = field.shape
     f, o = field.reshape(-1), out.reshape(-1)
-    area, size = size_j * n, n + 2
-    num_tiles = (size_j + LINES_PER_TASK - 1) // LINES_PER_TASK
-    num_blocks = (size_i + PLANES_PER_TASK - 1) // PLANES_PER_TASK
-    for turn in prange(num_blocks * num_tiles):
-        task = spread(turn, num_blocks * num_tiles)
-        left, first_plane = task % num_tiles * LINES_PER_TASK, task // num_tiles * PLANES_PER_TASK
-        right, num_planes = min(left + LINES_PER_TASK, size_j), min(PLANES_PER_TASK, size_i - first_plane)
-        ring, is_filled = np.zeros(9 * 4 * size, F4), np.zeros((4, 3), np.bool_)
-        num_leads = right + 1 - max(left - 1, 0)
-        for step in range(num_planes * num_leads):
-            i, lead = first_plane + step // num_leads, max(left - 1, 0) + step % num_leads
-            for plane in range(3 if lead < size_j else 0):
-                above = min(max(i + plane - 1, 0), size_i - 1)
-                is_filled[lead & 3, plane] = False
-                for component in range(3):
-                    start = U8((component * size_i + above) * area + lead * n)
-                    at = U8((((lead & 3) * 3 + plane) * 3 + component) * size + 1)
-                    is_filled[lead & 3, plane] |= _copy_line(f, start, ring, at, n)
-            j = lead - 1
-            if j < left:
-                continue
-            here, ahead, behind = j & 3, min(j + 1, size_j - 1) & 3, max(j - 1, 0) & 3
-            first, second = U8(i * area + j * n), U8((size_i + i) * area + j * n)
-            third = U8((2 * size_i + i) * area + j * n)
-            if not (is_filled[here].any() or is_filled[ahead].any() or is_filled[behind].any()):
-                for k in range(n):
-                    o[first + U8(k)] = F4(0)
-                for k in range(n):
-                    o[second + U8(k)] = F4(0)
-                for k in range(n):
-                    o[third + U8(k)] = F4(0)
-                continue
-            rows = (
-                U8((here * 3 + 1) * 3 * size + 1),
-                U8((here * 3 + 2) * 3 * size + 1),
-                U8(here * 9 * size + 1),
-                U8((ahead * 3 + 1) * 3 * size + 1),
-                U8((behind * 3 + 1) * 3 * size + 1),
-                U8((ahead * 3 + 2) * 3 * size + 1),
-                U8((behind * 3 + 2) * 3 * size + 1),
-                U8(ahead * 9 * size + 1),
-                U8(behind * 9 * size + 1),
-            )
-            _relax_along_i(ring, rows, size, n, shear, volume, o, first)
-            _relax_along_j(ring, rows, size, n, shear, volume, o, second)
-            _relax_along_k(ring, rows, size, n, shear, volume, o, third)
+    area = size_j * n
+    for turn in prange(num_tasks(size_i, size_j)):
+        first, last, left, right = part_of(turn, size_i, size_j)
+        ring, is_filled = np.zeros(length_of_ring(n), F4), np.zeros(NUM_PLACES, np.bool_)
+        for i in range(first, last):
+            for lead in range(max(left - 1, 0), right + 1):
+                if lead < size_j:
+                    take_lines(f, (size_i, size_j, n), i, lead, right, ring, is_filled)
+                j = lead - 1
+                if j < left:
+                    continue
+                at_i, at_j = U8(i * area + j * n), U8((size_i + i) * area + j * n)
+                at_k = U8((2 * size_i + i) * area + j * n)
+                ahead, behind = min(j + 1, size_j - 1) % NUM_PLACES, max(j - 1, 0) % NUM_PLACES
+                if is_filled[j % NUM_PLACES] or is_filled[ahead] or is_filled[behind]:
+                    rows = rows_around(j, size_j, n)
+                    _relax_along_i(ring, rows, n + 2, n, shear, volume, o, at_i)
+                    _relax_along_j(ring, rows, n + 2, n, shear, volume, o, at_j)
+                    _relax_along_k(ring, rows, n + 2, n, shear, volume, o, at_k)
+                else:
+                    clear(o, at_i, n)
+                    clear(o, at_j, n)
+                    clear(o, at_k, n)
 
 
 @njit(inline="always")

@@ -8,6 +8,7 @@ put them all in one set of the cache.
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.prefetch import prefetch
 from pullback.kernels.spans import clear, clear_outside, copy, span_of, spread, union_of, widen
 
 F4 = np.float32
@@ -109,6 +110,7 @@ def convolve_first_axis(volumes, taps, out):
         places, num_filled = np.empty(2 * radius + 1, np.uint64), np.zeros(size_i + radius + 1, np.int64)
         for lead in range(size_i + radius):
             num_filled[lead + 1] = num_filled[lead]
+            prefetch(source_bits, U8(base + (lead + 2) * area), n if lead + 2 < size_i else 0)
             if lead < size_i:
                 at = U8((lead & mask) * PIECE)
                 num_filled[lead + 1] += copy(source_bits, U8(base + lead * area), ring_bits, at, n) != 0
@@ -141,6 +143,7 @@ def convolve_last_axes(volumes, taps_j, taps_k, out):
         for j in range(size_j):
             at = U8(j * n)
             low, high = n, 0
+            prefetch(source_bits, U8(base + (j + 3) * n), n)
             if copy(source_bits, U8(base + j * n), padded_bits, U8(radius_k), n) != 0:
                 low, high = span_of(padded, radius_k, n)
                 low, high = widen(low, high, radius_k, n)

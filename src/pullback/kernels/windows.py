@@ -13,6 +13,7 @@ as one long line.
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.prefetch import prefetch
 from pullback.kernels.spans import spread
 
 F4 = np.float32
@@ -46,22 +47,22 @@ def _sum_row(padded, radius, out, at, n):
 
 
 @njit(fastmath=FAST)
-def _sum_ring(ring, first, last, height, step, offset, out, n):
-    """``out[:n]`` = sum of the lines `first` to `last` (exclusive) of a ring of `height`, `step` apart."""
+def _sum_ring(ring, first, last, height, step, offset, out, at, n):
+    """``out[at:at+n]`` = sum of the lines `first` to `last` (exclusive) of a ring of `height`, `step` apart."""
     if last - first == 5:
         a0, a1 = U8(first % height * step + offset), U8((first + 1) % height * step + offset)
         a2, a3 = U8((first + 2) % height * step + offset), U8((first + 3) % height * step + offset)
         a4 = U8((first + 4) % height * step + offset)
         for k in range(n):
             e = U8(k)
-            out[e] = ring[a0 + e] + ring[a1 + e] + ring[a2 + e] + ring[a3 + e] + ring[a4 + e]
+            out[at + e] = ring[a0 + e] + ring[a1 + e] + ring[a2 + e] + ring[a3 + e] + ring[a4 + e]
         return
     for k in range(n):
-        out[U8(k)] = F4(0)
+        out[at + U8(k)] = F4(0)
     for line in range(first, last):
         a = U8(line % height * step + offset)
         for k in range(n):
-            out[U8(k)] += ring[a + U8(k)]
+            out[at + U8(k)] += ring[a + U8(k)]
 
 
 @njit(fastmath=FAST)
@@ -184,10 +185,16 @@ def _combine(fixed, warped, weights, weighted, start, box, size, radius, factor,
         out[x] = factor * (slope * weights[x] if weighted else slope)
 
 
-@njit(inline="always")
-def _reach(is_filled, radius, row):
-    """Whether any line within `radius` of one is filled."""
-    return is_filled[max(row - radius, 0) : min(row + radius + 1, len(is_filled))].any()
+@njit
+def _reach(is_filled, radius, first, last, out):
+    """``out[j]`` for `first` <= j < `last`: whether any line within `radius` of j is filled."""
+    size, seen = len(is_filled), -radius - 1
+    for j in range(max(first - radius, 0), min(first + radius, size)):
+        seen = j if is_filled[j] else seen
+    for j in range(first, last):
+        ahead = j + radius
+        seen = ahead if ahead < size and is_filled[ahead] else seen
+        out[j] = seen >= j - radius
 
 
 @njit(cache=True)
@@ -246,22 +253,25 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
         term_lines = np.zeros(height * 3 * size, F4)  # of the last lines, summed along K
         box = np.zeros(3 * size, F4)
         planes = np.zeros(depth * LINES_PER_TASK * 3 * size, F4)  # of the last planes, summed along K and J
-        inverse_counts = np.empty(high - low, F4)
-        is_filled, has_windows = np.zeros(size_j, np.bool_), np.zeros(size_j, np.bool_)
-        is_done = np.zeros((LINES_PER_TASK, depth), np.bool_)
+        inverse_counts, num_lines = np.empty(high - low, F4), 0  # one by the voxels of each window, for so many lines
+        is_filled, has_windows, is_reached = np.zeros((3, size_j), np.bool_)
+        last_done = np.full(LINES_PER_TASK, -depth)  # the last plane in which a line has factors
         for middle in range(max(first - radius_i, 0), last + radius_i):
             near, far = max(middle - radius_i, 0), min(middle + radius_i + 1, size_i)
             for j in range(max(left - 2 * radius_j, 0), min(right + 2 * radius_j, size_j)):
                 is_filled[j] = False
-                for i in range(near, far):
+                for i in range(near, far if middle < size_i else near):
                     is_filled[j] |= spans[1, i, j] > spans[0, i, j]
-            for j in range(max(left - radius_j, 0), min(right + radius_j, size_j)):
-                has_windows[j] = middle < size_i and _reach(is_filled, radius_j, j)
+            _reach(is_filled, radius_j, max(left - radius_j, 0), min(right + radius_j, size_j), has_windows)
+            _reach(has_windows, radius_j, max(left - 2 * radius_j, 0), min(right + 2 * radius_j, size_j), is_reached)
             totals[:] = 0.0
             for lead in range(left - 2 * radius_j, right + 2 * radius_j):
                 # 1. line `lead`: moments summed over planes
-                if 0 <= lead < size_j and middle < size_i and _reach(has_windows, radius_j, lead):
+                if 0 <= lead < size_j and is_reached[lead]:
                     start, at = near * area + lead * n + low, lead % height * num_moments * size + radius_k
+                    soon = U8((far - 1) * area + (lead + 1) * n + low)
+                    prefetch(f, soon, high - low)
+                    prefetch(w, soon, high - low)
                     _sum_moments(f, w, m, weighted, start, area, far - near, lines, at, size, high - low)
                 # 2. line `j`: moments of its windows, the correlation, and the factors of the derivative
                 j = lead - radius_j
@@ -269,11 +279,13 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                     at = j % height * 3 * size
                     if has_windows[j]:
                         above, below = max(j - radius_j, 0), min(j + radius_j + 1, size_j)
-                        _sum_ring(lines, above, below, height, num_moments * size, 0, padded, num_moments * size)
+                        _sum_ring(lines, above, below, height, num_moments * size, 0, padded, U8(0), num_moments * size)
                         _sum_row(padded, radius_k, sums, U8(0), num_moments * size)
-                        for k in range(low, high):
-                            along = min(k + radius_k, n - 1) - max(k - radius_k, 0) + 1
-                            inverse_counts[k - low] = F4(1) / F4((far - near) * (below - above) * along)
+                        if num_lines != (far - near) * (below - above):
+                            num_lines = (far - near) * (below - above)
+                            for k in range(low, high):
+                                along = min(k + radius_k, n - 1) - max(k - radius_k, 0) + 1
+                                inverse_counts[k - low] = F4(1) / F4(num_lines * along)
                         start = U8(middle * area + j * n + low)
                         _find_factors(sums, inverse_counts, m, start, weighted, noises, squared, size, radius_k, terms)
                         if left <= j < right:
@@ -286,21 +298,19 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                 j = lead - 2 * radius_j
                 if left <= j < right:
                     slot = middle % depth
-                    is_done[j - left, slot] = middle < size_i and _reach(has_windows, radius_j, j)
+                    last_done[j - left] = middle if is_reached[j] else last_done[j - left]
                     at = (slot * LINES_PER_TASK + j - left) * 3 * size
                     above, below = max(j - radius_j, 0), min(j + radius_j + 1, size_j)
-                    _sum_ring(term_lines, above, below, height, 3 * size, 0, box, 3 * size)
-                    for k in range(3 * size):
-                        planes[U8(at + k)] = box[U8(k)]
+                    _sum_ring(term_lines, above, below, height, 3 * size, 0, planes, U8(at), 3 * size)
             if first <= middle < last:
                 values[middle, tile] = totals.sum()
             # 4. derivative in plane `done`, all of whose windows are known now
             done = middle - radius_i
             for j in range(left, right if first <= done < last else left):
-                if not is_done[j - left].any():
+                if last_done[j - left] < done - radius_i:
                     continue
                 above, below = max(done - radius_i, 0), min(done + radius_i + 1, size_i)
                 step = LINES_PER_TASK * 3 * size
-                _sum_ring(planes, above, below, depth, step, (j - left) * 3 * size, box, 3 * size)
+                _sum_ring(planes, above, below, depth, step, (j - left) * 3 * size, box, U8(0), 3 * size)
                 start = U8(done * area + j * n + low)
                 _combine(f, w, m, weighted, start, box, size, radius_k, factor, g)

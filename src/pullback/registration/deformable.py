@@ -330,9 +330,9 @@ class _Stage:
             for regularity in parts.regularities:
                 smooth = regularity.smooth_update(force, room)
                 force, room = (smooth, force) if smooth is room else (smooth, room)
-            force.mul_(parts.optimiser.scale(force, step / max(num_steps - 1, 1)))
+            scale = parts.optimiser.scale(force, step / max(num_steps - 1, 1))
             self.fade_out(force)
-            displacement, spare = functional.compose(displacement, force, out=spare), displacement
+            displacement, spare = functional.compose(displacement, force, scale=scale, out=spare), displacement
             for regularity in parts.regularities:
                 smooth = regularity.smooth_field(displacement, spare)
                 displacement, spare = (smooth, displacement) if smooth is spare else (smooth, spare)
