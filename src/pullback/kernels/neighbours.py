@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from pullback.kernels.prefetch import prefetch
-from pullback.kernels.spans import spread
+from pullback.kernels.spans import copy, spread
 
 U8 = np.uint64
 PLANES_PER_TASK, LINES_PER_TASK = 32, 32
@@ -38,14 +38,9 @@ def length_of_ring(n):
 
 @njit
 def _take_line(source, start, ring, at, n):
-    """A line into the ring, with its ends repeated; returns whether it holds anything but zeros."""
-    is_filled = False
-    for k in range(n):
-        value = source[start + U8(k)]
-        ring[at + U8(k)] = value
-        is_filled |= value != np.float32(0)
+    """A line into the ring, with its ends repeated; returns 0 if all of it is (positive) zero."""
     ring[at - U8(1)], ring[at + U8(n)] = source[start], source[start + U8(n - 1)]
-    return is_filled
+    return copy(source, start, ring, at, n)
 
 
 @njit
@@ -62,7 +57,7 @@ def take_lines(field, shape, i, line, right, ring, is_filled):
         is_filled: Out, ``(4,)``: whether these lines hold anything but zeros, at the line's place.
     """
     size_i, size_j, n = shape
-    place = line % NUM_PLACES
+    place, bits, ring_bits = line % NUM_PLACES, field.view(np.int32), ring.view(np.int32)
     is_filled[place] = False
     for component in range(3):
         first = component * size_i
@@ -71,7 +66,7 @@ def take_lines(field, shape, i, line, right, ring, is_filled):
         for plane in range(3):
             start = U8(((first + min(max(i + plane - 1, 0), size_i - 1)) * size_j + line) * n)
             at = U8(((place * 3 + plane) * 3 + component) * (n + 2) + 1)
-            is_filled[place] |= _take_line(field, start, ring, at, n)
+            is_filled[place] |= _take_line(bits, start, ring_bits, at, n) != 0
 
 
 @njit(inline="always")
