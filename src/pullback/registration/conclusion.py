@@ -10,10 +10,12 @@ from pullback.metrics import inverse_consistency, summarise_jacobian
 from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at
 from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information, sign_agreement
 from pullback.registration.evidence import (
+    LEAST_NEARER,
     View,
     is_whole,
     look_through,
     margin_over_rivals,
+    nearer_by,
     overlap_of,
     similarity_through,
 )
@@ -39,7 +41,11 @@ last level of the linear stage."""
 USEFUL_OVERLAP = 0.25
 """Overlap (Dice) of the objects by headers from which "before" means the headers' alignment."""
 TAKEN_BACK = "taken back, with all levels before it: the images agreed less than after the linear stage"
-"""Reason of the last level of a deformation that did not help."""
+NOT_NEARER = (
+    "taken back, with all levels before it: mutual information rose, but local structures came hardly nearer than after "
+    "the linear stage"
+)
+"""Reasons of the last level of a deformation that did not help."""
 BY_HEADERS, BY_CENTRES = "as the headers say", "centres of mass together"
 """What "before" can mean; reports say it where it is not the first."""
 
@@ -85,7 +91,8 @@ def conclude(
         choice: The similarity that was used.
         maps: What was found.
         has_to_gain: Whether the deformation is taken back where the images agree less by it. The finest level sees the
-            noise of both and follows it, the resolution of the evidence is too coarse for that.
+            noise of both and follows it, the resolution of the evidence is too coarse for that. Of two contrasts local
+            structures have to come nearer, too.
     """
     fixed, moving = at(work, EVIDENCE_OBJECT_VOXELS)
     before, before_name, view_before = _before(fixed, moving)
@@ -93,9 +100,10 @@ def conclude(
     view = view_linear if maps.field is None else look_through(fixed, moving, maps.forward)
     at_first, after_linear = (similarity_through(fixed, seen, choice.similarity) for seen in (view_before, view_linear))
     after = after_linear if view is view_linear else similarity_through(fixed, view, choice.similarity)
-    if has_to_gain and after < after_linear:
+    harm = _harm(choice, fixed, view_linear, view, after - after_linear) if has_to_gain else None
+    if harm is not None:
         maps, view, after = maps.without_deformation(), view_linear, after_linear
-        work.history[-1] = replace(work.history[-1], reason=TAKEN_BACK)
+        work.history[-1] = replace(work.history[-1], reason=harm)
     grid, region = work.fixed.image_grid, _in_image(work.fixed)
     forward, backward = maps.forward, maps.backward
     margin = _margin(work, initialisation, choice, maps.linear)
@@ -114,6 +122,7 @@ def conclude(
         agreement=_agreement(work, choice, maps.linear),
         is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
+        is_taken_back=harm is not None,
         is_alike=margin < HOPELESS_MARGIN and choice.name in ACROSS_CONTRASTS and _is_alike(work, maps.linear),
     )
     return RegistrationResult(
@@ -131,6 +140,14 @@ def conclude(
         seconds=work.seconds,
         verdict=judge(evidence),
     )
+
+
+def _harm(choice: Choice, fixed: Volume, linear: View, view: View, gain: float) -> str | None:
+    """Why a deformation is taken back, if it is."""
+    if gain < 0:
+        return TAKEN_BACK
+    is_asked = choice.name == "mi" and not fixed.is_flat
+    return NOT_NEARER if is_asked and nearer_by(fixed, linear, view) < LEAST_NEARER else None
 
 
 def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View]:

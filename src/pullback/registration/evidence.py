@@ -1,6 +1,6 @@
 """Gathering what the verdict is based on, at a middle resolution."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,10 +16,14 @@ from pullback.registration.initialisation import (
     turn_degrees,
 )
 from pullback.registration.volume import Volume
-from pullback.similarity import AbstractSimilarity
+from pullback.similarity import MIND, AbstractSimilarity
 from pullback.transforms import AbstractTransform
 from pullback.transforms.abstract import points_of
 
+LEAST_NEARER = 0.3
+"""Share of the distance of local structures that a deformation by mutual information has to take away. Those that
+helped took 0.40 to 0.62 (T2-, FLAIR- and PET-like, EPI-like of two people), those that harmed 0.01 to 0.27 (CT-like,
+EPI-like of one person, a coil's shading): mutual information rises by any deformation, as its bins follow the images."""
 CUT_SHARE = 0.2
 """An object that holds this share of the outermost voxels of its image is a part of something larger."""
 
@@ -69,6 +73,13 @@ def look_through(fixed: Volume, moving: Volume, transform: AbstractTransform) ->
 def similarity_through(fixed: Volume, view: View, similarity: AbstractSimilarity) -> float:
     """The similarity of the fixed volume and a view."""
     return float(similarity.value_and_gradient(fixed.tensor, view.warped.contiguous(), view.weights)[0][0])
+
+
+def nearer_by(fixed: Volume, linear: View, view: View) -> float:
+    """Share of the distance of local structures (MIND) that a deformation takes away, where both objects are without."""
+    inside = (linear.weights * (fixed.foreground & linear.foreground)).contiguous()
+    there, now = (-similarity_through(fixed, replace(seen, weights=inside), MIND()) for seen in (linear, view))
+    return 1 - now / max(there, 1e-9)
 
 
 def overlap_of(a: Tensor, b: Tensor) -> float:

@@ -71,6 +71,7 @@ class Evidence:
         seen: Whose object that is: ``fixed``, or ``moving`` if that was cut out.
         is_whole: Whether the fixed image shows the whole object.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
+        is_taken_back: Whether the deformation was taken back, as it did not help, so that the map is linear.
         is_alike: Whether local structures agree so well after the linear part that a better score of another pose says
             little, as that of a small overlap of two contrasts does; asked only where such a pose was found.
     """
@@ -89,6 +90,7 @@ class Evidence:
     seen: str = "fixed"
     is_whole: bool = False
     is_held: bool = False
+    is_taken_back: bool = False
     is_alike: bool = False
 
     @property
@@ -117,9 +119,12 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(DOUBTFUL, doubts)
     overlap = "" if evidence.overlap is None else "the objects overlap, "
     why = f"no other pose fits as well, {overlap}the map does not fold and its inverse leads back"
+    notes = []
+    if evidence.is_taken_back:
+        notes.append("no deformation was found that helps, so the map is linear")
     if evidence.shows_little:
-        return Verdict(GOOD, (why, f"{_little_in_view(evidence)}: beyond, the map is a guess"))
-    return Verdict(GOOD, (why,))
+        notes.append(f"{_little_in_view(evidence)}: beyond, the map is a guess")
+    return Verdict(GOOD, (why, *notes))
 
 
 def _failures(e: Evidence) -> Iterator[str]:

@@ -19,6 +19,9 @@ from pullback.space import Grid, closest_to_ras
 
 BACKGROUND_SHARE = 0.05
 """An image has a constant background if this share of its voxels holds its most frequent extreme value."""
+LEAST_ERASED, AIR_SHARE = 0.005, 0.1
+"""Where air is not constant, voxels of one dark value side by side were erased, such as a face, or never measured, if
+they are at least the first of these shares of the image; what is darker than the second, of the range, can be air."""
 WINSORISE_PERCENTILES = (0.1, 99.9)
 LEAST_CORE = 0.25
 """An object of which less than this share is left without its rim keeps it."""
@@ -167,7 +170,7 @@ class Volume:
 def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool] | None = None) -> Volume:
     """Make an image comparable: lift to 3-D, reorder the axes, find the foreground, normalise each channel.
 
-    Voxels outside the mask, and invalid ones, are replaced by the nearest that count, so that nothing they hold can
+    Voxels outside the mask, invalid and erased ones are replaced by the nearest that count, so that nothing they hold can
     leak into a coarser copy or an interpolation, and no edge stands where the mask ends.
 
     Args:
@@ -189,6 +192,10 @@ def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool]
     start, stop = _content_box(tensor)
     tensor, grid = _crop_or_pad(tensor, start, stop), grid.crop(start, stop)
     weights = None if weights is None else _crop_or_pad(weights, start, stop)
+    erased = _erased(tensor[0, 0].numpy()) if weights is None and tensor.shape[1] == 1 and not is_flat else None
+    if erased is not None:
+        weights = torch.from_numpy(~erased)[None, None].to(torch.float32)
+        tensor = _extend(tensor, weights)
     valid = np.ones(grid.shape, dtype=bool) if weights is None else weights[0, 0].numpy() > 0
     foreground, normalised, has_background = np.zeros(grid.shape, dtype=bool), [], mask is None
     for channel in tensor[0]:
@@ -216,6 +223,27 @@ def reaches_a_face(foreground: np.ndarray) -> bool:
             if face >= CUT_FACE * areas.max() and face >= CUT_STEEPNESS * below:
                 return True
     return False
+
+
+def _erased(values: np.ndarray) -> np.ndarray | None:
+    """Voxels ``(I, J, K)`` that were erased or never measured, and a rim: None if there are none to speak of.
+
+    They hold the lowest value, or 0, side by side, in an image with more other air than that: a background of one value
+    is no such thing.
+    """
+    low, high = float(values.min()), float(np.percentile(values, WINSORISE_PERCENTILES[1]))
+    dark = values < low + AIR_SHARE * (high - low)
+    num_dark = np.count_nonzero(dark)
+    for value in {low, 0.0}:
+        same = values == value
+        if np.count_nonzero(same & dark) < LEAST_ERASED * values.size:
+            continue
+        core = ndimage.binary_erosion(same, iterations=2)
+        whole = ndimage.binary_dilation(core, iterations=2)
+        num_erased = np.count_nonzero(whole)
+        if num_erased >= LEAST_ERASED * values.size and num_dark >= 1.5 * num_erased:
+            return ndimage.binary_dilation(whole)
+    return None
 
 
 def _extend(tensor: Tensor, weights: Tensor) -> Tensor:
