@@ -42,6 +42,12 @@ def test_praise_names_what_was_measured():
     assert "overlap" not in judge(replace(SOUND, overlap=None)).reasons[0]
 
 
+def test_praise_says_that_a_deformation_was_taken_back():
+    verdict = judge(replace(SOUND, is_taken_back=True))
+    assert verdict.value == "good"
+    assert "the map is linear" in verdict.reasons[1]
+
+
 def test_less_agreement_is_doubted_from_the_size_on_that_noise_does_not_reach():
     assert judge(replace(SOUND, gain=-6e-5)).value == "good"
     assert judge(replace(SOUND, gain=-2e-4)).value == "doubtful"

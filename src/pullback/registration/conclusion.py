@@ -10,12 +10,11 @@ from pullback.metrics import inverse_consistency, summarise_jacobian
 from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at
 from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information, sign_agreement
 from pullback.registration.evidence import (
-    LEAST_NEARER,
     View,
+    comes_nearer,
     is_whole,
     look_through,
     margin_over_rivals,
-    nearer_by,
     overlap_of,
     similarity_through,
 )
@@ -42,8 +41,8 @@ USEFUL_OVERLAP = 0.25
 """Overlap (Dice) of the objects by headers from which "before" means the headers' alignment."""
 TAKEN_BACK = "taken back, with all levels before it: the images agreed less than after the linear stage"
 NOT_NEARER = (
-    "taken back, with all levels before it: mutual information rose, but local structures came hardly nearer than after "
-    "the linear stage"
+    "taken back, with all levels before it: mutual information rose, but local structures came hardly nearer to each "
+    "other than after the linear stage"
 )
 """Reasons of the last level of a deformation that did not help."""
 BY_HEADERS, BY_CENTRES = "as the headers say", "centres of mass together"
@@ -147,7 +146,7 @@ def _harm(choice: Choice, fixed: Volume, linear: View, view: View, gain: float) 
     if gain < 0:
         return TAKEN_BACK
     is_asked = choice.name == "mi" and not fixed.is_flat
-    return NOT_NEARER if is_asked and nearer_by(fixed, linear, view) < LEAST_NEARER else None
+    return NOT_NEARER if is_asked and not comes_nearer(fixed, linear, view) else None
 
 
 def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View]:

@@ -40,6 +40,13 @@ BACKGROUND_MARGIN_VOXELS = 4
 """The same around an object that is surrounded by background, where little is lost."""
 LEAST_GAIN = 1e-4
 """Of the objective: no deformation at all stays unless another gains more than this, which is more than noise does."""
+SEEN_AT_VOXELS, SEEN_BETWEEN_VOXELS = 1 / 12, 1 / 4
+"""Variance, in squared voxels, of what a voxel averages, and of what is seen between voxels, by interpolation too."""
+LEAST_BLUR_VOXELS = 1.0
+"""An image is blurred to be as coarse as the other from this standard deviation on, in voxels of the level: voxels of
+the other that are 2.2 times as long. Brains of 1 mm onto whom 2 mm ones come lose by it (Dice 0.634 to 0.631)."""
+THICK = 1.5
+"""Voxels are thick whose longest side is so much longer than their shortest."""
 LATTICE_VOXELS = 8
 """The lattice of the deformation starts and ends at multiples of this many voxels, counted from the world's origin: the
 coarsest level averages so many, so that its voxels too lie where they did in a file that was cropped or padded."""
@@ -255,10 +262,13 @@ class _Stage:
     def between(cls, domain: Volume, moving: Volume, matrix: np.ndarray, level: Level, device: str) -> "_Stage":
         """The stage of a level from volumes at full resolution: moving voxels about as large as the fixed ones."""
         factors = level.factors(domain)
+        blocks = _matching_factors(moving, domain, factors, matrix)
+        moving = _crop_to_blocks(moving, np.zeros(3), np.array(moving.grid.shape), blocks)
+        grids, linear = (domain.grid.coarsen(factors), moving.grid.coarsen(blocks)), matrix[:3, :3]
+        domain = domain.smooth(_blur_mm(*grids, np.linalg.inv(linear), SEEN_BETWEEN_VOXELS))
+        moving = moving.smooth(_blur_mm(*grids[::-1], linear, SEEN_AT_VOXELS))
         around = domain.coarsen(factors, is_dense=True)
         fixed = around.thin([f // s for f, s in zip(factors, functional.dense_strides(factors), strict=True)])
-        blocks = _matching_factors(moving, fixed, matrix)
-        moving = _crop_to_blocks(moving, np.zeros(3), np.array(moving.grid.shape), blocks)
         moving = moving.coarsen(blocks, is_dense=True)
         valid = None
         if moving.weights is not None or not moving.is_empty_beyond:
@@ -407,9 +417,30 @@ class _Stage:
                 displacement.select(axis, displacement.shape[axis] - 1).zero_()
 
 
-def _matching_factors(moving: Volume, fixed: Volume, matrix: np.ndarray) -> tuple[int, ...]:
-    """How to average moving voxels so that they are about as large as the fixed voxels of this level."""
-    spacing = fixed.spacing_mm()
-    stretch = abs(np.linalg.det(matrix[:3, :3])) ** (1 / 3)
-    wanted = float(np.exp(np.mean(np.log(spacing[np.isfinite(spacing)])))) * stretch
+def _blur_mm(own: Grid, other: Grid, onto: np.ndarray, variance: float) -> np.ndarray:
+    """Standard deviations in mm along its axes by which one image is blurred to be as coarse as another, ``(3,)``.
+
+    Thick slices do not show what lies between them: an image that does would be torn to fit. Of images that are about
+    as fine, as most are, none is blurred.
+
+    Args:
+        own, other: Where both are compared.
+        onto: World matrix ``(3, 3)`` from the other's world to its own.
+        variance: Of a voxel of the other, in squared voxels.
+    """
+    spacing = own.spacing_mm.numpy()
+    voxel = own.direction.numpy().T @ onto @ other.direction.numpy() * other.spacing_mm.numpy()
+    blur = np.sqrt(variance * ((voxel**2).sum(axis=1) - spacing**2).clip(0))
+    return np.where(blur >= LEAST_BLUR_VOXELS * spacing, blur, 0.0)
+
+
+def _matching_factors(moving: Volume, fixed: Volume, factors: Sequence[int], matrix: np.ndarray) -> tuple[int, ...]:
+    """How to average moving voxels so that they are about as large as fixed ones are when averaged by `factors`.
+
+    If those are thick, as large as their shortest side says; what is left is blurred.
+    """
+    spacing = fixed.spacing_mm() * factors
+    finite = spacing[np.isfinite(spacing)]
+    length = finite.min() if finite.max() >= THICK * finite.min() else float(np.exp(np.mean(np.log(finite))))
+    wanted = length * abs(np.linalg.det(matrix[:3, :3])) ** (1 / 3)
     return tuple(max(1, int(wanted / s + 0.5)) if np.isfinite(s) else 1 for s in moving.spacing_mm())

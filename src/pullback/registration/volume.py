@@ -94,6 +94,13 @@ class Volume:
             return self
         return self.crop([-r for r in room], [n + r for n, r in zip(self.grid.shape, room, strict=True)])
 
+    def smooth(self, sigma_mm: np.ndarray) -> "Volume":
+        """A copy smoothed by Gaussians along the axes, of standard deviations ``(3,)``."""
+        if not sigma_mm.any():
+            return self
+        sigma_voxels = sigma_mm / self.grid.spacing_mm.numpy()
+        return replace(self, tensor=functional.gaussian_smooth(self.tensor.contiguous(), sigma_voxels.tolist()))
+
     def thin(self, steps: Sequence[int]) -> "Volume":
         """A copy of the first and then every so many-th voxel along each axis."""
         every = (..., *(slice(None, None, step) for step in steps))
@@ -170,8 +177,8 @@ class Volume:
 def prepare(image: Image, mask: LabelMap | None = None, channels: Sequence[bool] | None = None) -> Volume:
     """Make an image comparable: lift to 3-D, reorder the axes, find the foreground, normalise each channel.
 
-    Voxels outside the mask, invalid and erased ones are replaced by the nearest that count, so that nothing they hold can
-    leak into a coarser copy or an interpolation, and no edge stands where the mask ends.
+    Voxels outside the mask, invalid and erased ones are replaced by the nearest that count, so that nothing they hold
+    can leak into a coarser copy or an interpolation, and no edge stands where the mask ends.
 
     Args:
         image: The image.
@@ -239,10 +246,10 @@ def _erased(values: np.ndarray) -> np.ndarray | None:
         if np.count_nonzero(same & dark) < LEAST_ERASED * values.size:
             continue
         core = ndimage.binary_erosion(same, iterations=2)
-        whole = ndimage.binary_dilation(core, iterations=2)
+        whole = ndimage.binary_dilation(core, iterations=6, mask=same)  # with the corners of a block
         num_erased = np.count_nonzero(whole)
         if num_erased >= LEAST_ERASED * values.size and num_dark >= 1.5 * num_erased:
-            return ndimage.binary_dilation(whole)
+            return ndimage.binary_dilation(whole, np.ones((3, 3, 3)))
     return None
 
 
