@@ -48,6 +48,20 @@ def test_praise_says_that_a_deformation_was_taken_back():
     assert "the map is linear" in verdict.reasons[1]
 
 
+def test_a_mask_in_place_of_an_image_is_doubted_and_two_masks_are_not():
+    head = phantoms.head()
+    mask, moved = (
+        phantoms.with_values(image, (image.tensor > 5).float()) for image in (head, phantoms.plain_scan()[0])
+    )
+    assert prepare(mask).is_silhouette
+    assert not prepare(head).is_silhouette
+    for pair, word in (((mask, phantoms.plain_scan()[0]), "fixed"), ((head, moved), "moving")):
+        verdict = phantoms.register(*pair, model="affine", initial="header").result.verdict
+        assert verdict.value == "doubtful"
+        assert any(f"the {word} image is of one value" in reason for reason in verdict.reasons)
+    assert phantoms.register(mask, moved, model="affine", initial="header").result.evidence.silhouette is None
+
+
 def test_less_agreement_is_doubted_from_the_size_on_that_noise_does_not_reach():
     assert judge(replace(SOUND, gain=-6e-5)).value == "good"
     assert judge(replace(SOUND, gain=-2e-4)).value == "doubtful"

@@ -33,7 +33,7 @@ def test_blur_makes_an_image_as_coarse_as_the_other_along_its_own_axes():
     quarter = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
     np.testing.assert_allclose(_blur_mm(own, thick, quarter, SEEN_AT_VOXELS), [0, expected, 0], atol=1e-6)
     turned = Grid.from_spacing((9, 9, 9), (2.0, 2.0, 10.0), direction=np.roll(np.eye(3), 1, axis=1))
-    np.testing.assert_allclose(_blur_mm(own, turned, still, SEEN_AT_VOXELS), [expected, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(_blur_mm(own, turned, quarter, SEEN_AT_VOXELS), [0, 0, expected], atol=1e-6)
     assert not _blur_mm(thick, thick, still, SEEN_BETWEEN_VOXELS).any()
 
 
@@ -57,7 +57,5 @@ def test_slices_of_a_head_stay_where_they_are_on_it(axis: int, is_fixed: bool):
         return float(torch.linalg.vector_norm(found.fixed_to_moving(points) - points, dim=1).mean())
 
     blurred = error_mm()
-    print(axis, is_fixed, blurred)
     with mock.patch.object(deformable, "_blur_mm", return_value=np.zeros(3)):
-        print(error_mm())
-    assert blurred < 1.0
+        assert blurred < 0.6 * error_mm()

@@ -121,6 +121,7 @@ def conclude(
         agreement=_agreement(work, choice, maps.linear),
         is_whole=is_whole(work.fixed),
         is_held=choice.restraint > 0,
+        silhouette=_silhouette(work),
         is_taken_back=harm is not None,
         is_alike=margin < HOPELESS_MARGIN and choice.name in ACROSS_CONTRASTS and _is_alike(work, maps.linear),
     )
@@ -218,6 +219,14 @@ def _agreement(work: Work, choice: Choice, linear: AbstractLinear) -> float | No
     if work.plan.similarity is None or choice.name in ACROSS_CONTRASTS:
         return None
     return sign_agreement(*at(work, CONTRAST_OBJECT_VOXELS), lift_matrix(linear.matrix.numpy()))
+
+
+def _silhouette(work: Work) -> str | None:
+    """Which image shows an outline alone, where the other shows more; of two masks none is told off."""
+    is_fixed, is_moving = work.fixed.is_silhouette, work.moving.is_silhouette
+    if is_fixed == is_moving:
+        return None
+    return "fixed" if is_fixed else "moving"
 
 
 def _in_image(fixed: Volume) -> Tensor:

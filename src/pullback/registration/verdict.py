@@ -71,6 +71,7 @@ class Evidence:
         seen: Whose object that is: ``fixed``, or ``moving`` if that was cut out.
         is_whole: Whether the fixed image shows the whole object.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
+        silhouette: Which image, ``fixed`` or ``moving``, shows an outline alone where the other shows more; else None.
         is_taken_back: Whether the deformation was taken back, as it did not help, so that the map is linear.
         is_alike: Whether local structures agree so well after the linear part that a better score of another pose says
             little, as that of a small overlap of two contrasts does; asked only where such a pose was found.
@@ -90,6 +91,7 @@ class Evidence:
     seen: str = "fixed"
     is_whole: bool = False
     is_held: bool = False
+    silhouette: str | None = None
     is_taken_back: bool = False
     is_alike: bool = False
 
@@ -163,6 +165,8 @@ def _doubts(e: Evidence) -> Iterator[str]:
         )
     if e.dependence is not None and e.dependence < WEAK_DEPENDENCE:
         yield f"the images say little about each other (mutual information {e.dependence:.2f} nat)"
+    if e.silhouette is not None:
+        yield f"the {e.silhouette} image is of one value within its outline, so nothing tells what belongs where inside"
     if e.agreement is not None and e.agreement < PLAUSIBLE_AGREEMENT:
         yield (
             f"local contrasts of the images differ (agreement {e.agreement:.2f}), as those of two contrasts do, which "

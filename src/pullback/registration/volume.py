@@ -19,6 +19,8 @@ from pullback.space import Grid, closest_to_ras
 
 BACKGROUND_SHARE = 0.05
 """An image has a constant background if this share of its voxels holds its most frequent extreme value."""
+SAME_SHARE = 0.7
+"""An object of which this share has one value is a silhouette; the rim of a mask that was resampled has others."""
 LEAST_ERASED, AIR_SHARE = 0.005, 0.1
 """Where air is not constant, voxels of one dark value side by side were erased, such as a face, or never measured, if
 they are at least the first of these shares of the image; what is darker than the second, of the range, can be air."""
@@ -62,6 +64,15 @@ class Volume:
     def is_empty_beyond(self) -> bool:
         """Whether outside of the field of view can be taken for background."""
         return self.has_background and not self.is_cut
+
+    @property
+    def is_silhouette(self) -> bool:
+        """Whether the object is of one value, as a mask's is, so that its outline is all there is."""
+        inside = self.tensor[0][:, self.foreground & (self.tensor[0] > 0).all(dim=0)]
+        if not inside.shape[1]:
+            return False
+        usual = inside.median(dim=1, keepdim=True).values
+        return bool(((inside == usual).float().mean(dim=1) >= SAME_SHARE).all())
 
     @property
     def image_grid(self) -> Grid:
