@@ -58,4 +58,4 @@ def test_slices_of_a_head_stay_where_they_are_on_it(axis: int, is_fixed: bool):
 
     blurred = error_mm()
     with mock.patch.object(deformable, "_blur_mm", return_value=np.zeros(3)):
-        assert blurred < 0.6 * error_mm()
+        assert blurred < 0.8 * error_mm()
