@@ -60,6 +60,8 @@ def test_small_shifts_agree_with_the_reference_across_tiles_and_at_edges(shape, 
     exact = compose(outer.double(), inner.double(), scale=scale)
     torch.testing.assert_close(compose(outer, inner, scale=scale).double(), exact, rtol=0, atol=3e-5)
     torch.testing.assert_close(exact, compose(outer.double(), scale * inner.double()), rtol=0, atol=0)
+    large = compose(outer, 40 * inner, scale=scale / 10).double()
+    torch.testing.assert_close(large, compose(outer.double(), 4 * scale * inner.double()), rtol=0, atol=3e-5)
 
 
 def test_what_is_not_a_number_stays_where_it_is():
