@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import phantoms
 import pullback as pb
 from pullback import networks
 from pullback.cli.main import run
+from pullback.io import image_from
 from pullback.registration import Card, Normalisation
 from pullback.reports import volume
 from pullback.training.weights import save_network
@@ -24,6 +26,7 @@ def results(tmp_path_factory) -> Path:
     registration.save(folder / "one")
     pb.write_image(folder / "fixed.nii.gz", registration.pair.fixed)
     pb.write_image(folder / "moving.nii.gz", registration.pair.moving)
+    pb.write_image(folder / "slice.nii.gz", image_from(torch.rand(20, 30)))
     network = networks.build("im2grid", start_channels=2)
     card = Card("im2grid", network.settings, (16, 32, 32), (6.0, 6.0, 6.0), Normalisation("min-max"), "header")
     save_network(folder / "weights.safetensors", network, card)
@@ -72,6 +75,8 @@ def test_unreadable_folders_are_listed_and_the_status_says_so(here: Path, capsys
         (["one"], "--out cohort.html"),
         (["one", "--volume", "--title", "x"], "--title"),
         (["one", "--out", "nowhere/cohort.html"], "does not exist"),
+        (["one", "--out", "one/result.json", "--overwrite"], "cohort.html"),
+        (["one", "--out", "one/report.html", "--overwrite"], "a page of one of these"),
         (["nothing", "--volume"], "not a folder"),
         ([], "olders"),
     ],
@@ -148,6 +153,7 @@ def test_figures(here: Path, kind: str):
         (["methods", "one", "one", "--fixed", "fixed.nii.gz"], "--names"),
         (["methods", "one", "--names", "A,B", "--fixed", "fixed.nii.gz"], "1 different ones"),
         (["grids", "nothing.h5", "--to", "fixed.nii.gz"], "does not exist"),
+        (["methods", "one", "--fixed", "slice.nii.gz", "--moving", "moving.nii.gz"], "warp it onto that first"),
         (["portrait", "one"], "portrait"),
     ],
 )

@@ -46,6 +46,15 @@ def test_anchors_fill_the_middle_evenly(shape):
     assert torch.cdist(points, points).fill_diagonal_(99).min() > 0.5
 
 
+@pytest.mark.parametrize("early_fit", ["affine", "rigid"])
+def test_damaged_weights_give_no_number_rather_than_an_error(early_fit):
+    network = networks.build("keymorph", num_dims=2, start_channels=2, num_keypoints=4, early_fit=early_fit).eval()
+    with torch.no_grad():
+        network.detector.head.weight.fill_(float("nan"))
+    image = noise(2, 1, *SHAPE)
+    assert network(image, image)["matrix"][:, :-1].isnan().all()
+
+
 def test_points_that_follow_the_known_map_cost_nothing():
     true = about_voxel_0(RandomAffine(30.0, 0.2, 0.1, 3.0).draw(2, 2, torch.Generator().manual_seed(0)), SHAPE)
     wanted = anchors(SHAPE, 5).expand(2, -1, -1)

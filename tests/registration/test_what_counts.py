@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from examples import oblique_axes
-from phantoms import head, points_in, slice_of_head
+from phantoms import head, no_rivals, points_in, slice_of_head
 from pullback.data import Image, Pair
 from pullback.registration import Plan, alignment, deformable, register
 from pullback.registration.choice import Choice
 from pullback.registration.schedule import Level, Plateau
+from pullback.registration.verdict import NOTICEABLE_LOSS
 from pullback.registration.volume import Volume, prepare
 from pullback.registration.work import Work
 from pullback.regularity import AbstractRegularity, Diffusion
@@ -75,6 +76,19 @@ def test_a_neck_that_leans_leaves_the_head_where_it_is() -> None:
         without = error()
     assert without > 1.0
     assert error() < 0.7 * without
+
+
+def test_a_map_that_follows_the_head_is_not_doubted_for_the_neck() -> None:
+    neck = head_with_another_neck()
+    with mock.patch.object(alignment, "EMPHASIS", math.inf):
+        compromise = register(Pair(head(), neck), Plan(deformable=None)).linear
+    placed = Grid(neck.grid.shape, compromise.inverse().matrix @ neck.grid.voxel_to_world)
+    moving = neck.with_tensor(neck.tensor, placed)
+    with no_rivals():
+        found = register(Pair(head(), moving), Plan(deformable=None))
+    assert found.similarity.after < found.similarity.before - NOTICEABLE_LOSS
+    assert found.evidence.gain > 0
+    assert found.verdict.value == "good"
 
 
 def test_every_voxel_of_a_slice_counts_the_same() -> None:

@@ -110,12 +110,21 @@ def test_the_log_and_the_card(cache: Cache, whole: Path):
     assert oct((whole / BEST).stat().st_mode)[-3:] != "600"
 
 
-def test_scans_that_were_registered_share_the_reference_s_spacing(cache: Cache, tmp_path: Path):
-    def stretched(entry: Entry, by: float) -> Entry:
-        matrix = torch.tensor(entry.record["voxel_to_world"])
-        matrix[:3, :3] *= by
-        return replace(entry, record={**entry.record, "voxel_to_world": matrix.tolist()})
+def stretched(entry: Entry, by: float) -> Entry:
+    """As if the lattice of a scan had other voxels."""
+    matrix = torch.tensor(entry.record["voxel_to_world"])
+    matrix[:3, :3] *= by
+    return replace(entry, record={**entry.record, "voxel_to_world": matrix.tolist()})
 
+
+def test_a_test_scan_of_another_spacing_is_refused_before_training(cache: Cache, tmp_path: Path):
+    odd = cache.split.part("test")[0]
+    entries = tuple(stretched(entry, 1.1 if entry.scan == odd else 1.0) for entry in cache.entries)
+    with pytest.raises(ValueError, match=rf"different spacings .*'{odd}' 2.2 x 2.2 x 2.2 mm"):
+        train(small_cohort.recipe(), replace(cache, entries=entries), tmp_path, device="cpu")
+
+
+def test_scans_that_were_registered_share_the_reference_s_spacing(cache: Cache, tmp_path: Path):
     entries = tuple(stretched(entry, 1 + 0.1 * number) for number, entry in enumerate(cache.entries))
     plan = {"alignment": "affine", "reference": cache.entries[1].scan}
     registered = replace(cache, entries=entries, preprocessing={**cache.preprocessing, **plan})
@@ -397,6 +406,8 @@ def test_weights_that_are_none(whole: Path, tmp_path: Path):
         Card.from_dict({"family": "voxelmorph"})
     with pytest.raises(ValueError, match=r"`spacing_mm` is -1\.0"):
         Card("voxelmorph", {}, (16, 16), (1.0, -1.0))
+    with pytest.raises(ValueError, match=r"`recipe` holds \['seed', 1\]"):
+        Card("voxelmorph", {}, (16, 16), (1.0, 1.0), recipe=["seed", 1])
 
 
 def test_a_training_that_stalled_stays_as_it_is_when_resumed(cache: Cache, tmp_path: Path):

@@ -56,6 +56,7 @@ def methods(
     titles = _titles(names, [result.name for result in results])
     warped = {title: result.warped() for title, result in zip(titles, results, strict=True)}
     fixed_image, moving_image = _image(results[0], "fixed", fixed), _moving_if_there(results[0], moving)
+    figures.check_grids(fixed_image, warped.values())
     seen = None
     if moving_image is not None:
         maps = {title: result.fixed_to_moving() for title, result in zip(titles, results, strict=True)}

@@ -8,9 +8,11 @@ import typer
 
 from pullback.cli.apply import refuse_to_replace
 from pullback.reports import read_result, read_rows, write_cohort
+from pullback.reports.saved import REPORT
 from pullback.reports.volume import VOLUME_PAGE, write_volume_page
 
 BAD_INPUT = 2
+PAGES = (".html", ".htm")
 
 
 def command(
@@ -32,12 +34,21 @@ def command(
         raise ValueError("Say what to make: --out cohort.html for a page of all folders, or --volume.")
     if out is None and title != "Registrations":
         raise ValueError("--title is the heading of the page that --out names; give --out too.")
+    if out is not None:
+        _refuse_files_of_results(out, folders)
     for path in [out] * (out is not None) + [folder / VOLUME_PAGE for folder in folders] * volume:
         refuse_to_replace(path, overwrite)
     if volume:
         for folder in folders:
             _write_volume(folder)
     return 0 if out is None else _write_table(folders, out, title)
+
+
+def _refuse_files_of_results(out: Path, folders: list[Path]) -> None:
+    if out.suffix.lower() not in PAGES:
+        raise ValueError(f"--out is '{out}', but a page such as cohort.html is written; name it {' or '.join(PAGES)}.")
+    if any(out.resolve() == (folder / page).resolve() for folder in folders for page in (REPORT, VOLUME_PAGE)):
+        raise ValueError(f"--out is '{out}', a page of one of these registrations; name another file.")
 
 
 def _write_volume(folder: Path) -> None:

@@ -146,6 +146,8 @@ class KeyMorph(AbstractNetwork):
         ours, theirs = both[:num_fixed].expand(len(moving), -1, -1), both[num_fixed:]
         num_passes = 1 if self.training else self.num_passes
         matrix, found = None, theirs
+        if not (self.training or both.is_meta or bool(torch.isfinite(both).all())):
+            num_passes = 1  # the weights are damaged, and there is nothing to look at again; the matrix says so
         for number in range(1, num_passes + 1):
             if matrix is not None:
                 found = self.points_of(functional.warp_by_matrix(moving.float(), matrix))

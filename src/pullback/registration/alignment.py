@@ -496,6 +496,15 @@ def at(work: Work, object_voxels: int, *, is_dense: bool = False) -> tuple[Volum
     return fixed.coarsen(factors_for(fixed, spacing)), moving
 
 
+def emphasised(work: Work, choice: Choice, fixed: Volume) -> Volume:
+    """The fixed volume, at any resolution, with the weights by which the linear stage compares."""
+    if fixed.is_flat:
+        return fixed
+    centre, _, radius = geometry_of(work.fixed)
+    width = HELD_EMPHASIS if choice.restraint else EMPHASIS
+    return fixed.emphasise(centre, width * radius, has_tail=not choice.restraint)
+
+
 def _run_linear(work: Work, choice: Choice, starts: Sequence[np.ndarray]) -> np.ndarray:
     """The linear stage from some world matrices; the end that the finest level likes best, and its history."""
     ends = [_run_linear_from(work, choice, start) for start in starts]
@@ -509,13 +518,11 @@ def _run_linear_from(work: Work, choice: Choice, start: np.ndarray) -> tuple[np.
     plan, history, matrix = work.plan.linear, [], start
     centre, _, radius = geometry_of(work.fixed)
     restraint = Restraint(start, centre, radius, choice.restraint) if choice.restraint else None
-    width = HELD_EMPHASIS if choice.restraint else EMPHASIS
     levels = _linear_levels(work)
     for number, (fixed, moving) in enumerate(levels, start=1):
         done = (number - 1) / len(levels)
-        emphasised = fixed if fixed.is_flat else fixed.emphasise(centre, width * radius, has_tail=not choice.restraint)
         similarity = choice.linear.as_judge() if number == len(levels) else choice.linear
-        comparison = Comparison(emphasised, moving, similarity, restraint=restraint)
+        comparison = Comparison(emphasised(work, choice, fixed), moving, similarity, restraint=restraint)
         matrix, value, values = optimise(
             comparison,
             Frame(matrix, centre, radius, plan.kind, fixed.is_flat),

@@ -48,6 +48,11 @@ class Card:
 
     def __post_init__(self) -> None:
         check_choice("alignment", self.alignment, ALIGNMENTS)
+        for name in ("settings", "recipe", "versions", "figures"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(
+                    f"The card's `{name}` holds {getattr(self, name)!r:.40}, but names with values are needed."
+                )
         if len(self.shape) != len(self.spacing_mm):
             raise ValueError(
                 f"The card's shape {self.shape} and spacing {self.spacing_mm} mm differ in their number of axes."

@@ -1,5 +1,6 @@
 """The end of a registration: the evidence for and against what was found, the verdict, and both in one result."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from pullback.data import LabelMap
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at
+from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at, emphasised
 from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information, sign_agreement
 from pullback.registration.evidence import (
     View,
@@ -19,6 +20,7 @@ from pullback.registration.evidence import (
     similarity_through,
 )
 from pullback.registration.initialisation import Initialisation, geometry_of
+from pullback.registration.linear import Comparison
 from pullback.registration.planes import lift_matrix
 from pullback.registration.result import RegistrationResult, SimilarityReport
 from pullback.registration.verdict import HOPELESS_MARGIN, Evidence, judge
@@ -103,6 +105,7 @@ def conclude(
     if harm is not None:
         maps, view, after = maps.without_deformation(), view_linear, after_linear
         work.history[-1] = replace(work.history[-1], reason=harm)
+    is_linear = maps.field is None or harm is not None
     grid, region = work.fixed.image_grid, _in_image(work.fixed)
     forward, backward = maps.forward, maps.backward
     margin = _margin(work, initialisation, choice, maps.linear)
@@ -113,7 +116,7 @@ def conclude(
         overlap_inside=overlap_of(fixed.foreground & view.inside, view.foreground) if work.has_outlines else None,
         shown=_share_shown(fixed, moving, maps.linear, view_linear),
         view=_share_in_view(work, fixed, moving, maps.linear, view),
-        gain=after - at_first,
+        gain=_gain_of_linear(work, choice, before, maps.linear) if is_linear else after - at_first,
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
         consistency=inverse_consistency(forward, backward, grid, region),
         dependence=_dependence(work, choice, maps.linear, fixed, moving, view_linear),
@@ -150,7 +153,18 @@ def _harm(choice: Choice, fixed: Volume, linear: View, view: View, gain: float) 
     return NOT_NEARER if is_asked and not comes_nearer(fixed, linear, view) else None
 
 
-def _before(fixed: Volume, moving: Volume) -> tuple[AbstractTransform, str, View]:
+def _gain_of_linear(work: Work, choice: Choice, before: AbstractTransform, linear: AbstractLinear) -> float:
+    """What a linear map gained, as the linear stage compares; 0 if there was nothing to compare before.
+
+    That stage follows the middle of the object, whose outer parts may agree less than they did.
+    """
+    fixed, moving = at(work, EVIDENCE_OBJECT_VOXELS, is_dense=True)
+    comparison = Comparison(emphasised(work, choice, fixed), moving, choice.linear.as_judge())
+    there, now = (comparison.value(lift_matrix(one.matrix.numpy())) for one in (before, linear))
+    return now - there if math.isfinite(there) else 0.0
+
+
+def _before(fixed: Volume, moving: Volume) -> tuple[AbstractLinear, str, View]:
     """What "before" means: the headers' alignment, or centres of mass where the objects hardly overlap by headers."""
     num_dims = 2 if fixed.is_flat else 3
     by_headers = identity(num_dims)

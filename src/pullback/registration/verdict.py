@@ -59,7 +59,7 @@ class Evidence:
         scales: Scale factors of the linear part along its axes.
         overlap: Dice of the two foregrounds after registration; None where an image has no background.
         view: Share of one object that lies in the other image's field of view.
-        gain: Similarity after minus before.
+        gain: Similarity after minus before; of a linear map as the linear stage compares, by the middle above all.
         jacobian: Of the whole map over the fixed object.
         consistency: There and back.
         overlap_inside: The same where both images see.

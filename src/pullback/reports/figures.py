@@ -4,7 +4,7 @@ Every function takes images and transforms and returns a figure; `save_figure` w
 reports: patient right on the left, to scale in mm. Matplotlib is imported when a figure is made, not before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ def methods(
     """
     if not warped:
         raise ValueError("`warped` is empty, but at least one image to compare is needed.")
-    _check_grids(fixed, warped.values())
+    check_grids(fixed, warped.values())
     plane = slice_of(fixed, **where)
     reference, others = _levels(fixed, plane), {name: _levels(image, plane, moving) for name, image in warped.items()}
     masks = {
@@ -176,7 +176,7 @@ def overlay(
     """
     if not 0.0 <= strength <= 1.0:
         raise ValueError(f"`strength` is {strength}, but an opacity from 0 to 1 is needed.")
-    _check_grids(template, [registered])
+    check_grids(template, [registered])
     plane = slice_of(template, **where)
     under, over = _levels(template, plane), _levels(registered, plane, moving)
 
@@ -391,7 +391,12 @@ def _slice_and_spacing(fixed: Image, where: dict[str, Any]) -> tuple[Plane, floa
     return plane, fields.line_spacing_mm((plane,))
 
 
-def _check_grids(fixed: Image, others: Any) -> None:
+def check_grids(fixed: Image, others: Iterable[Image]) -> None:
+    """Refuse images that were not warped onto the fixed grid.
+
+    Raises:
+        ValueError: If one lies on another grid.
+    """
     for image in others:
         if not image.grid.same_as(fixed.grid, tolerance_voxels=0.01):
             raise ValueError(

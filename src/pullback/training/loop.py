@@ -22,11 +22,12 @@ from pullback.checks import check_at_least, check_device
 from pullback.networks import AbstractNetwork, build
 from pullback.registration.card import LINEAR, Card
 from pullback.registration.placement import reordered
+from pullback.space import Grid
 from pullback.training.cache import Cache, check_fits, check_scans, check_taught
 from pullback.training.checkpoint import BEST, LAST, STATE, Progress, load_state, save_state
 from pullback.training.cohort import Cohort, PairOrder, changed, seed_of
 from pullback.training.log import Log
-from pullback.training.preprocessing import source_grid_of
+from pullback.training.preprocessing import lattice_of, source_grid_of
 from pullback.training.recipe import Recipe
 from pullback.training.schedule import check_stages, freeze, learning_rate_at, stage_at, weights_at
 from pullback.training.state import TrainingState
@@ -398,7 +399,7 @@ def make_optimiser(recipe: Recipe, network: AbstractNetwork, device: torch.devic
 def card_of(recipe: Recipe, cache: Cache, network: AbstractNetwork, cohort: Cohort) -> Card:
     """The card of a network before it has learned anything."""
     plan = recipe.preprocessing
-    spacing = plan.spacing_mm or _lattice_spacing(recipe, cache, cohort)
+    spacing = plan.spacing_mm or _lattice_spacing(recipe, cache)
     if plan.slices is not None and len(spacing) == 3:
         spacing = tuple(s for axis, s in enumerate(spacing) if axis != plan.slices.axis)
     return Card(
@@ -420,27 +421,35 @@ def _replaces_alignment(recipe: Recipe) -> bool:
     return recipe.simulation is not None and recipe.simulation.makes == "moving"
 
 
-def _lattice_spacing(recipe: Recipe, cache: Cache, cohort: Cohort) -> tuple[float, ...]:
+def _lattice_spacing(recipe: Recipe, cache: Cache) -> tuple[float, ...]:
     """The spacing of the lattice, where the recipe leaves it to the images: after a registration the reference's."""
     plan = recipe.preprocessing
     if plan.alignment not in LINEAR:
-        return _common_spacing(cohort)
+        return _common_spacing(cache)
     name = plan.reference or cache.entries[0].scan
     record = next(entry.record for entry in cache.entries if entry.scan == name)
     return tuple(round(s, 6) for s in reordered(source_grid_of(record)).spacing_mm.tolist())
 
 
-def _common_spacing(cohort: Cohort) -> tuple[float, ...]:
-    """The spacing of all lattices, where the recipe leaves it to the images.
+def _common_spacing(cache: Cache) -> tuple[float, ...]:
+    """The spacing of all lattices, where the recipe leaves it to the images; those of the test scans count too.
 
     Raises:
         ValueError: If it is not one and the same.
     """
-    matrices = torch.tensor([entry.record["voxel_to_world"] for entry in cohort.entries], dtype=torch.float64)
-    spacings = torch.linalg.vector_norm(matrices[:, :-1, :-1], dim=1)
-    if (spacings - spacings[0]).abs().max() > 1e-3 * spacings[0].min():
-        raise ValueError("The scans have different spacings; set preprocessing.spacing_mm to one for all.")
-    return tuple(round(s, 6) for s in spacings[0].tolist())
+    first = lattice_of(cache.entries[0].record).spacing_mm
+    for entry in cache.entries:
+        spacing = lattice_of(entry.record).spacing_mm
+        if (spacing - first).abs().max() > 1e-3 * first.min():
+            names = (f"'{one.scan}' {_in_mm(lattice_of(one.record))}" for one in (cache.entries[0], entry))
+            raise ValueError(
+                f"The scans have different spacings ({', '.join(names)}); set preprocessing.spacing_mm to one for all."
+            )
+    return tuple(round(s, 6) for s in first.tolist())
+
+
+def _in_mm(lattice: Grid) -> str:
+    return f"{' x '.join(f'{s:.4g}' for s in lattice.spacing_mm.tolist())} mm"
 
 
 def start_fabric(recipe: Recipe, device: str, num_devices: int) -> Any:
