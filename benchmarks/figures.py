@@ -311,6 +311,9 @@ SETS: tuple[Callable[[Results], list[str] | None], ...] = (
     lambda results: _simple(results, "hippocampus", "hippocampus, {count} test pairs"),
     lambda results: _simple(results, "slices", "axial slices, 2-D, {count} pairs, 69 labels"),
     _slabs,
+    lambda results: _simple(
+        results, "crops", "crops of a hippocampus onto the brain or head of others and back, {count} pairs"
+    ),
     _histology,
     _prostate,
 )

@@ -1,4 +1,4 @@
-"""What is no 1 mm brain: heads, two contrasts, slabs, mice, rescans, hippocampi, prostates, histology, slices.
+"""What is no 1 mm brain: heads, two contrasts, slabs, crops, mice, rescans, hippocampi, prostates, histology, slices.
 
 One table each. A set runs in one fresh process after one unmeasured registration, because most of its registrations are
 short beside starting Python; its peak memory is that of the whole set so far.
@@ -15,6 +15,7 @@ from pathlib import Path
 from common import Column, DataAbsentError, Row, Table, data_folder, image_and_labels, mean_of, parser_of
 from jobs import Job, labelled, run_batch
 from made_contrasts import MadeContrasts
+from made_labels import MadeLabels
 from made_slabs import SLABS, MadeSlabs
 
 MOUSE_FAILURE = 0.45
@@ -30,6 +31,10 @@ PEOPLE = (("1003", "1008"), ("1004", "1005"), ("1006", "1017"), ("1002", "1001")
 """Pairs for two contrasts, brains without skulls."""
 RIGHT_MM = 2.0
 """Mean error at points of one person's brain below which the map of a slab is right: a voxel."""
+WHOLE_HIPPOCAMPUS, LEFT_HIPPOCAMPUS = (1, 2), (48,)
+"""In the crops, all of which lie in place on the left side, and in whole brains."""
+HIPPOCAMPUS_FOUND = 0.4
+"""Dice of the hippocampus after the affine from which a crop is in its place; elsewhere it is 0 to 0.1."""
 RIGHT_POSE = 0.33
 """Label Dice after the affine from which the pose of two people's brains is right; wrong ones stay below 0.25."""
 
@@ -247,6 +252,37 @@ def _about_slabs(made: object, rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def crops(options: argparse.Namespace) -> Study:
+    """Crops of a hippocampus of the validation split onto somebody's brain and head, and back."""
+    made, crops = MadeLabels(), data_folder("hippocampus")
+    jobs = []
+    for name in json.loads((crops / "split.json").read_text())["validation"]:
+        file = f"{name}.nii.gz"
+        crop = {"image": crops / "images" / file, "labels": made.make(crops / "labels" / file, WHOLE_HIPPOCAMPUS)}
+        for kind, word, person in (("native", "brain", "1000"), ("heads", "head", "1001")):
+            whole = image_and_labels(data_folder("brains", f"{kind}-2mm"), person)
+            whole["labels"] = made.make(whole["labels"], LEFT_HIPPOCAMPUS)
+            jobs.append(labelled(f"{word} {person} <- {name}", whole, crop))
+            jobs.append(labelled(f"{name} <- {word} {person}", crop, whole))
+    title = "Crops of a hippocampus (35 x 50 x 36 mm, validation split) onto the brain and the head of others, and back"
+    return Study(title, jobs, about=partial(_about_crops, made))
+
+
+def _about_crops(made: object, rows: Sequence[Row]) -> list[str]:
+    """Remarks; holding `made`, whose files the registrations read, until they are over."""
+    means = []
+    for word, are_fixed in (("crop fixed", True), ("crop moving", False)):
+        group = [row for row in rows if row["pair"].startswith("hippocampus") == are_fixed]
+        means.append(f"{word} {mean_of(group, 'dice_linear'):.3f}, {mean_of(group, 'dice_after'):.3f}")
+    found = [row for row in rows if row["dice_linear"] >= HIPPOCAMPUS_FOUND]
+    good = [row["pair"] for row in rows if row not in found and row["verdict"] == "good"]
+    return [
+        f"Dice of the hippocampus after the affine and after all: {'; '.join(means)}.",
+        f"Found (Dice after the affine from {HIPPOCAMPUS_FOUND}): {len(found)} of {len(rows)}; others called good: "
+        f"{', '.join(good) or 'none'}.",
+    ]
+
+
 def mouse(options: argparse.Namespace) -> Study:
     """In-vivo mouse brains: all others to the first, or all pairs."""
     folder = data_folder("mouse")
@@ -346,6 +382,7 @@ STUDIES: dict[str, Callable[[argparse.Namespace], Study]] = {
     "extracted": extracted,
     "contrasts": contrasts,
     "slabs": slabs,
+    "crops": crops,
     "mouse": mouse,
     "rescans": rescans,
     "hippocampus": hippocampus,

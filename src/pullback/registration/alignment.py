@@ -28,7 +28,7 @@ from pullback.registration.choice import (
     structure_distance,
     weigh,
 )
-from pullback.registration.evidence import margin_over_rivals
+from pullback.registration.evidence import is_small_part, margin_over_rivals
 from pullback.registration.extraction import cut_out, smaller_object
 from pullback.registration.first_start import doubts_about, narrowed, nonsense_of
 from pullback.registration.initialisation import (
@@ -47,6 +47,7 @@ from pullback.registration.linear import Comparison, Frame, Restraint, optimise
 from pullback.registration.plan import Plan
 from pullback.registration.result import StageHistory
 from pullback.registration.shading import shading_between, without_shading
+from pullback.registration.swapping import invert, swap, take_over
 from pullback.registration.sweep import search_thoroughly
 from pullback.registration.verdict import PLAUSIBLE_MARGIN, WEAK_DEPENDENCE
 from pullback.registration.volume import Volume
@@ -98,11 +99,29 @@ Aligned = tuple[Initialisation | None, Choice, np.ndarray]
 
 
 def find_linear_map(work: Work) -> Aligned:
-    """Start and linear stage: from the first start alone if that looks right, before and after; else from all.
+    """Start and linear stage, from the fixed to the moving volume; a small part leads, whichever it is.
 
     Raises:
         ValueError: If the plan has a first start, and nothing to fall back on.
     """
+    if not is_small_part(work.moving, work.fixed):
+        return _find(work)
+    swapped = swap(work)
+    found, choice, matrix = _find(swapped)
+    take_over(work, swapped)
+    return invert(found), build_again(work, choice), np.linalg.inv(matrix)
+
+
+def build_again(work: Work, choice: Choice) -> Choice:
+    """The same similarity for other volumes, or for the same ones the other way round."""
+    asked = work.plan.similarity(work.fixed, work.moving) if work.plan.similarity else None
+    if asked is None or asked.name != choice.name:
+        asked = build(choice.name, work.fixed, work.moving, choice.why)
+    return replace(weigh(asked, work.plan.channel_weights), why=choice.why, restraint=choice.restraint)
+
+
+def _find(work: Work) -> Aligned:
+    """From the first start alone if that looks right, before and after; else from all."""
     plan = work.plan
     wanted = weigh(plan.similarity(work.fixed, work.moving), plan.channel_weights) if plan.similarity else None
     given = plan.given

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from pullback.data import LabelMap
 from pullback.metrics import inverse_consistency, summarise_jacobian
-from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at, emphasised
+from pullback.registration.alignment import COARSE_OBJECT_VOXELS, CONTRAST_OBJECT_VOXELS, at, build_again, emphasised
 from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mutual_information, sign_agreement
 from pullback.registration.evidence import (
     View,
     comes_nearer,
+    is_small_part,
     is_whole,
     look_through,
     margin_over_rivals,
@@ -23,6 +24,7 @@ from pullback.registration.initialisation import Initialisation, geometry_of
 from pullback.registration.linear import Comparison
 from pullback.registration.planes import lift_matrix
 from pullback.registration.result import RegistrationResult, SimilarityReport
+from pullback.registration.swapping import swap
 from pullback.registration.verdict import HOPELESS_MARGIN, Evidence, judge
 from pullback.registration.volume import Volume
 from pullback.registration.work import Work
@@ -109,6 +111,7 @@ def conclude(
     grid, region = work.fixed.image_grid, _in_image(work.fixed)
     forward, backward = maps.forward, maps.backward
     margin = _margin(work, initialisation, choice, maps.linear)
+    led = _as_it_was_led(work, choice, maps.linear)
     evidence = Evidence(
         margin=margin,
         scales=tuple(float(s) for s in Affine(maps.linear.matrix).decompose().scaling),
@@ -116,17 +119,18 @@ def conclude(
         overlap_inside=overlap_of(fixed.foreground & view.inside, view.foreground) if work.has_outlines else None,
         shown=_share_shown(fixed, moving, maps.linear, view_linear),
         view=_share_in_view(work, fixed, moving, maps.linear, view),
-        gain=_gain_of_linear(work, choice, before, maps.linear) if is_linear else after - at_first,
+        gain=_gain_of_linear(*led, before if led[0] is work else before.inverse()) if is_linear else after - at_first,
         jacobian=summarise_jacobian(forward.jacobian_determinant(grid), region),
         consistency=inverse_consistency(forward, backward, grid, region),
-        dependence=_dependence(work, choice, maps.linear, fixed, moving, view_linear),
+        dependence=_dependence(*led),
         seen=_whose_view(work),
-        agreement=_agreement(work, choice, maps.linear),
+        agreement=_agreement(*led),
         is_whole=is_whole(work.fixed),
+        is_small_part=is_small_part(work.moving, work.fixed),
         is_held=choice.restraint > 0,
         silhouette=_silhouette(work),
         is_taken_back=harm is not None,
-        is_alike=margin < HOPELESS_MARGIN and choice.name in ACROSS_CONTRASTS and _is_alike(work, maps.linear),
+        is_alike=margin < HOPELESS_MARGIN and choice.name in ACROSS_CONTRASTS and _is_alike(led[0], led[2]),
     )
     return RegistrationResult(
         fixed_to_moving=forward,
@@ -153,8 +157,16 @@ def _harm(choice: Choice, fixed: Volume, linear: View, view: View, gain: float) 
     return NOT_NEARER if is_asked and not comes_nearer(fixed, linear, view) else None
 
 
-def _gain_of_linear(work: Work, choice: Choice, before: AbstractTransform, linear: AbstractLinear) -> float:
-    """What a linear map gained, as the linear stage compares; 0 if there was nothing to compare before.
+def _as_it_was_led(work: Work, choice: Choice, linear: AbstractLinear) -> tuple[Work, Choice, AbstractLinear]:
+    """What the linear stage had before it: the other way round where a small part led, which is hardly seen else."""
+    if not is_small_part(work.moving, work.fixed):
+        return work, choice, linear
+    swapped = swap(work)
+    return swapped, build_again(swapped, choice), linear.inverse()
+
+
+def _gain_of_linear(work: Work, choice: Choice, linear: AbstractLinear, before: AbstractLinear) -> float:
+    """What a linear map gained over another, as the linear stage compares; 0 if there was nothing to compare before.
 
     That stage follows the middle of the object, whose outer parts may agree less than they did.
     """
@@ -211,16 +223,15 @@ def _margin(work: Work, initialisation: Initialisation | None, choice: Choice, l
     return margin_over_rivals(work.fixed, work.moving, choice, lift_matrix(linear.matrix.numpy()))
 
 
-def _dependence(
-    work: Work, choice: Choice, linear: AbstractLinear, fixed: Volume, moving: Volume, view_linear: View
-) -> float | None:
+def _dependence(work: Work, choice: Choice, linear: AbstractLinear) -> float | None:
     """Mutual information after the linear part, where nothing else speaks for the pose; else None."""
     if choice.name not in ACROSS_CONTRASTS or work.has_outlines:
         return None
     if _is_alike(work, linear):
         return None
+    fixed, moving = at(work, EVIDENCE_OBJECT_VOXELS)
     measure = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
-    return similarity_through(fixed, view_linear, measure)
+    return similarity_through(fixed, look_through(fixed, moving, linear), measure)
 
 
 def _is_alike(work: Work, linear: AbstractLinear) -> bool:

@@ -11,6 +11,7 @@ from pullback.registration.choice import ACROSS_CONTRASTS, Choice, mutual_inform
 from pullback.registration.initialisation import (
     ELSEWHERE_DEGREES,
     Candidate,
+    geometry_of,
     initialise,
     margin_of,
     turn_degrees,
@@ -26,6 +27,8 @@ same where that is below the last of these from the start, as it is of one perso
 0.20 to 0.62 from 0.044 to 0.070 (T2-, FLAIR-, PET- and EPI-like). Of one person those that harmed took 0.01 to 0.27
 from 0.017 to 0.039 (EPI-like, label maps) or 0.02 to 0.12 from 0.054 to 0.117 (CT-like, a label map), by 0.2 to 2.5 mm;
 some that helped, by 0.04 to 0.35 mm, took 0.06 to 0.30 from 0.013 to 0.039 (T2- and FLAIR-like)."""
+SMALL_PART = 0.5
+"""Length of a field of view, as a share of the other image's object, below which it shows a small part of that."""
 CUT_SHARE = 0.2
 """An object that holds this share of the outermost voxels of its image is a part of something larger."""
 
@@ -98,6 +101,14 @@ def is_whole(volume: Volume) -> bool:
     return int(volume.foreground.sum() - inner.sum()) < CUT_SHARE * num_outer
 
 
+def is_small_part(part: Volume, whole: Volume) -> bool:
+    """Whether an image that no background surrounds sees far less than the other image's object."""
+    if part.has_background:
+        return False
+    view = replace(part, foreground=torch.ones_like(part.foreground))
+    return geometry_of(view)[2] < SMALL_PART * geometry_of(whole)[2]
+
+
 def margin_over_rivals(fixed: Volume, moving: Volume, choice: Choice, matrix: np.ndarray) -> float:
     """How far every other pose stays behind a linear result that no search has led to, as a share of its score.
 
@@ -106,10 +117,14 @@ def margin_over_rivals(fixed: Volume, moving: Volume, choice: Choice, matrix: np
         choice: The similarity that was used.
         matrix: World matrix ``(4, 4)`` of the result.
     """
+    is_swapped = is_small_part(moving, fixed)
+    if is_swapped:
+        fixed, moving, matrix = moving, fixed, np.linalg.inv(matrix)
     own = Candidate("result", matrix)
     judge = None
     if choice.name in ACROSS_CONTRASTS:
-        judge = choice.similarity if choice.name == "mi" else mutual_information(fixed, moving)
+        is_given = choice.name == "mi" and not is_swapped
+        judge = choice.similarity if is_given else mutual_information(fixed, moving)
     found = initialise(fixed, moving, given=(own,), clear_margin=0.0, coarse=judge, fine=judge)
     mine = [c for c in found.candidates if turn_degrees(c.matrix, matrix) <= ELSEWHERE_DEGREES]
     return margin_of(mine[0], found.candidates) if mine else -1.0

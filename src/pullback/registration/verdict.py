@@ -70,6 +70,8 @@ class Evidence:
             contrast; else None.
         seen: Whose object that is: ``fixed``, or ``moving`` if that was cut out.
         is_whole: Whether the fixed image shows the whole object.
+        is_small_part: Whether the moving image shows a part of something, far smaller than the fixed object, which was
+            looked for the other way round.
         is_held: Whether no pose was clear, so that the map was held near the middles of the fields of view.
         silhouette: Which image, ``fixed`` or ``moving``, shows an outline alone where the other shows more; else None.
         is_taken_back: Whether the deformation was taken back, as it did not help, so that the map is linear.
@@ -90,6 +92,7 @@ class Evidence:
     agreement: float | None = None
     seen: str = "fixed"
     is_whole: bool = False
+    is_small_part: bool = False
     is_held: bool = False
     silhouette: str | None = None
     is_taken_back: bool = False
@@ -103,7 +106,8 @@ class Evidence:
     @property
     def is_part(self) -> bool:
         """Whether the moving image shows a part of the fixed object, clearly in its place, as a slab of slices does."""
-        is_clear = self.margin >= CLOSE_MARGIN and self.shown >= PLAUSIBLE_VIEW_OF_WHOLE
+        wanted = PLAUSIBLE_MARGIN if self.is_small_part else CLOSE_MARGIN
+        is_clear = self.margin >= wanted and self.shown >= PLAUSIBLE_VIEW_OF_WHOLE
         return is_clear and (self.overlap_inside is None or self.overlap_inside >= CLOSE_OVERLAP)
 
     @property
