@@ -42,6 +42,13 @@ def test_praise_names_what_was_measured():
     assert "overlap" not in judge(replace(SOUND, overlap=None)).reasons[0]
 
 
+def test_a_small_part_is_believed_by_the_margin_of_any_pair_and_a_slab_needs_a_clear_one():
+    little = replace(SLAB, margin=0.12, view=0.03)
+    assert judge(little).value == "failed"
+    assert judge(replace(little, is_small_part=True)).value == "good"
+    assert judge(replace(little, is_small_part=True, margin=0.08)).value == "failed"
+
+
 def test_praise_says_that_a_deformation_was_taken_back():
     verdict = judge(replace(SOUND, is_taken_back=True))
     assert verdict.value == "good"

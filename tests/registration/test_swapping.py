@@ -1,5 +1,8 @@
 """A small part and the whole it belongs to: found from the part's side, whichever of the two is fixed."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,9 @@ import torch
 import phantoms
 from examples import oblique_axes
 from pullback.data import Image, Pair
-from pullback.registration import Candidate, Plan, register
+from pullback.registration import Candidate, Plan, build, register
+from pullback.registration.alignment import build_again
+from pullback.registration.choice import mutual_information
 from pullback.registration.evidence import is_small_part
 from pullback.registration.swapping import invert, swap, take_over
 from pullback.registration.volume import prepare
@@ -63,9 +68,9 @@ def test_work_the_other_way_round_has_the_same_starts():
     assert swapped.plan.first is broken
     assert swapped.history is work.history
     np.testing.assert_allclose(swap(swapped).plan.given[0].matrix, matrix)
-    swapped.fixed, swapped.margin, swapped.cut_out = swapped.fixed.without_background(), 0.4, ""
+    swapped.fixed, swapped.margin, work.cut_out = swapped.fixed.without_background(), 0.4, ""
     take_over(work, swapped)
-    assert (work.moving is swapped.fixed, work.margin, work.cut_out) == (True, 0.4, "")
+    assert (work.moving is swapped.fixed, work.margin, work.cut_out) == (True, 0.4, "moving")
     assert invert(None) is None
 
 
@@ -75,3 +80,38 @@ def test_what_was_asked_for_is_what_leads_the_other_way_round(similarity: str):
     found = phantoms.register(phantoms.head(), part, model="affine", similarity=similarity)
     assert found.result.similarity.name == similarity
     assert phantoms.gaps_mm(found.moving_to_fixed, truth, part).max() < 2.0
+
+
+def test_evidence_is_the_same_either_way():
+    part, _ = piece()
+    ways = [phantoms.register(*ends, model="affine", similarity="mi") for ends in both_ways(part, phantoms.head())]
+    leads, follows = (way.result.evidence for way in ways)
+    assert follows.gain == pytest.approx(leads.gain, abs=0.02)
+    assert follows.dependence == pytest.approx(leads.dependence, abs=0.02)
+
+
+def test_rivals_of_a_small_part_are_looked_for_from_it():
+    part, truth = piece()
+    known = Image(part.tensor, Grid(part.grid.shape, truth.matrix @ part.grid.voxel_to_world))
+    ways = [
+        phantoms.register(*ends, model="rigid", initial="header", judged=True)
+        for ends in both_ways(known, phantoms.head())
+    ]
+    margins = [way.result.evidence.margin for way in ways]
+    assert margins[0] > 0.1
+    assert margins[1] == pytest.approx(margins[0], abs=0.05)
+
+
+def test_a_similarity_is_made_anew_for_the_other_way():
+    part, head = prepare(piece()[0]), prepare(phantoms.head())
+    work = Work(Plan(similarity=partial(build, "mi", why="asked")), head, part, lambda *_: None)
+    led = replace(build("mi", part, head, "asked"), restraint=0.2, why="held")
+    again = build_again(work, led)
+    assert (again.name, again.why, again.restraint) == ("mi", "held", 0.2)
+    ours, theirs = (vars(one.similarity) for one in (again, led))
+    assert ours == vars(mutual_information(head, part))
+    assert ours != theirs
+
+
+def both_ways(part: Image, whole: Image) -> list[tuple[Image, Image]]:
+    return [(part, whole), (whole, part)]
