@@ -11,7 +11,7 @@ import phantoms
 from examples import oblique_axes
 from pullback.data import Image, Pair
 from pullback.registration import Candidate, Plan, build, register
-from pullback.registration.alignment import build_again
+from pullback.registration.alignment import build_again, find_linear_map
 from pullback.registration.choice import mutual_information
 from pullback.registration.evidence import is_small_part
 from pullback.registration.swapping import invert, swap, take_over
@@ -104,13 +104,14 @@ def test_rivals_of_a_small_part_are_looked_for_from_it():
 
 def test_a_similarity_is_made_anew_for_the_other_way():
     part, head = prepare(piece()[0]), prepare(phantoms.head())
-    work = Work(Plan(similarity=partial(build, "mi", why="asked")), head, part, lambda *_: None)
+    work = Work(Plan(methods=("header",), similarity=partial(build, "mi", why="asked")), head, part, lambda *_: None)
     led = replace(build("mi", part, head, "asked"), restraint=0.2, why="held")
     again = build_again(work, led)
     assert (again.name, again.why, again.restraint) == ("mi", "held", 0.2)
     ours, theirs = (vars(one.similarity) for one in (again, led))
     assert ours == vars(mutual_information(head, part))
     assert ours != theirs
+    assert vars(find_linear_map(work)[1].similarity) == ours
 
 
 def both_ways(part: Image, whole: Image) -> list[tuple[Image, Image]]:
