@@ -202,3 +202,13 @@ def test_the_jacobian_map_is_symmetric_about_one_and_marks_folding(make_grid):
     twice, half = (fields.log_jacobian(torch.full((20, 20, 20), value), plane) for value in (2.0, 0.5))
     assert np.allclose(twice, -half)
     assert fields.jacobian_limit([twice]) == 2.0
+
+
+def test_slices_go_through_a_small_part_that_is_seen(make_grid):
+    image = Image(torch.ones(1, 40, 48, 44) + torch.rand(1, 40, 48, 44) / 10, make_grid((40, 48, 44)))
+    seen = torch.zeros(image.grid.shape, dtype=torch.bool)
+    seen[4:12, 30:40, 20:26] = True
+    assert all(plane.cut(seen).any() for plane in choose_planes(image, seen))
+    usual = [plane.index for plane in choose_planes(image)]
+    for shown in (torch.ones_like(seen), torch.zeros_like(seen)):
+        assert [plane.index for plane in choose_planes(image, shown)] == usual

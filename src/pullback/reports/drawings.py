@@ -22,7 +22,7 @@ class Drawings:
 
     def __init__(self, view: RegistrationView) -> None:
         self.view = view
-        self.planes = choose_planes(view.fixed)
+        self.planes = choose_planes(view.fixed, view.warped_seen)
         moving = window_of(view.moving)
         if moving.low == moving.high:
             moving = window_of(view.warped)

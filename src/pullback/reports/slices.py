@@ -22,6 +22,8 @@ from pullback.space import Grid, Reorientation, closest_to_ras
 PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 """World axes along the picture's width, along its height, and across the slice."""
 
+MOST_SEEN = 0.5
+"""Share of the foreground that the moving image shows below which slices go through what it shows."""
 SPREAD = 0.17
 """How far the outer two of three slices lie from the middle one, as a fraction of the foreground's extent."""
 
@@ -128,10 +130,11 @@ class Plane:
         return self.to_pixels(voxels[:, list(self.axes[:2])])
 
 
-def choose_planes(fixed: Image) -> tuple[Plane, ...]:
+def choose_planes(fixed: Image, seen: Tensor | None = None) -> tuple[Plane, ...]:
     """The slices a report shows: three in each plane through the foreground; in 2-D the whole image.
 
-    Planes in which an axis has a single voxel are left out, unless all have one.
+    Of a foreground of which less than half is `seen` (bool, `fixed`'s shape), as where a crop was brought to a whole,
+    through that part. Planes in which an axis has a single voxel are left out, unless all have one.
     """
     reorientation = closest_to_ras(fixed.grid)
     grid = reorientation.apply_to_grid(fixed.grid)
@@ -144,7 +147,7 @@ def choose_planes(fixed: Image) -> tuple[Plane, ...]:
     for name, axes in shown.items():
         shape_pixels = tuple(_num_pixels(grid, axis, pixel_mm) for axis in (axes[1], axes[0]))
         edges = None if names is None else _edges(names[axes[0]], names[axes[1]])
-        for number, index in _slice_indices(fixed, reorientation, axes).items():
+        for number, index in _slice_indices(fixed, reorientation, axes, seen).items():
             chosen.append(Plane(name, number, index, axes, grid, reorientation, shape_pixels, edges))
     return tuple(chosen)
 
@@ -203,24 +206,32 @@ def _sample_steps(grid: Grid, size: int) -> list[int]:
     return [min(step, n) for n in grid.shape]
 
 
-def _slice_indices(fixed: Image, reorientation: Reorientation, axes: tuple[int, ...]) -> dict[int, int]:
+def _slice_indices(
+    fixed: Image, reorientation: Reorientation, axes: tuple[int, ...], seen: Tensor | None
+) -> dict[int, int]:
     """Slice number to voxel index along the axis across; equal neighbours are left out."""
     if len(axes) == 2:
         return {MIDDLE: 0}
     stored = reorientation.order[axes[2]]
     count, step = fixed.grid.shape[stored], _sample_steps(fixed.grid, SAMPLE_SIZE)[stored]
-    centre, extent = _foreground_along(sample_voxels(fixed), axes[2])
+    marks = None if seen is None else sample_voxels(fixed.with_tensor(seen[None].float()))[0] > 0
+    centre, extent = _foreground_along(sample_voxels(fixed), axes[2], marks)
     wanted = (centre - SPREAD * extent, centre, centre + SPREAD * extent)
     low, middle, high = (int(np.clip(np.floor(step * at + 0.5), 0, count - 1)) for at in wanted)
     kept = {0: low, MIDDLE: middle, 2: high}
     return {number: index for number, index in kept.items() if number == MIDDLE or index != middle}
 
 
-def _foreground_along(sample: np.ndarray, axis: int) -> tuple[float, float]:
-    """Centre of mass and extent of the foreground along one axis of a sample ``(C, *shape)``, in its voxels."""
+def _foreground_along(sample: np.ndarray, axis: int, seen: np.ndarray | None) -> tuple[float, float]:
+    """Centre of mass and extent of the foreground along one axis of a sample ``(C, *shape)``, in its voxels.
+
+    Of its part that is seen, ``shape``, where that is some, but less than `MOST_SEEN`.
+    """
     values = sample.mean(axis=0)
     low, high = np.percentile(values, (1.0, 99.5))
     mask = values > low + FOREGROUND_LEVEL * (high - low)
+    if seen is not None and 0 < (mask & seen).sum() < MOST_SEEN * mask.sum():
+        mask = mask & seen
     mass = mask.sum(axis=tuple(other for other in range(values.ndim) if other != axis)).astype(np.float64)
     if mass.sum() == 0:
         mass[:] = 1.0
