@@ -13,6 +13,7 @@ from pullback.data import Image, Pair
 from pullback.registration import Candidate, Plan, build, register
 from pullback.registration.alignment import build_again, find_linear_map
 from pullback.registration.choice import mutual_information
+from pullback.registration.conclusion import _as_it_was_led
 from pullback.registration.evidence import is_small_part
 from pullback.registration.swapping import invert, swap, take_over
 from pullback.registration.volume import prepare
@@ -112,6 +113,19 @@ def test_a_similarity_is_made_anew_for_the_other_way():
     assert ours == vars(mutual_information(head, part))
     assert ours != theirs
     assert vars(find_linear_map(work)[1].similarity) == ours
+
+
+def test_an_object_that_loses_its_background_on_the_way_did_not_lead():
+    part, head = piece()[0], prepare(phantoms.head())
+    away = np.linalg.norm(np.indices((SIZE,) * 3) - (SIZE - 1) / 2, axis=0)
+    ball = np.where(away < 8, part.tensor[0].numpy(), 0)
+    moving = prepare(Image(torch.from_numpy(ball)[None], part.grid))
+    work = Work(Plan(methods=("none",)), head, moving, lambda *_: None)
+    assert work.moving.has_background
+    choice = find_linear_map(work)[1]
+    work.moving = work.moving.without_background()
+    assert is_small_part(work.moving, work.fixed)
+    assert _as_it_was_led(work, choice, identity(3))[0] is work
 
 
 def both_ways(part: Image, whole: Image) -> list[tuple[Image, Image]]:

@@ -104,7 +104,8 @@ def find_linear_map(work: Work) -> Aligned:
     Raises:
         ValueError: If the plan has a first start, and nothing to fall back on.
     """
-    if not is_small_part(work.moving, work.fixed):
+    work.is_led_by_part = is_small_part(work.moving, work.fixed)
+    if not work.is_led_by_part:
         return _find(work)
     swapped = swap(work)
     found, choice, matrix = _find(swapped)

@@ -13,7 +13,6 @@ from pullback.registration.choice import ACROSS_CONTRASTS, Choice, is_alike, mut
 from pullback.registration.evidence import (
     View,
     comes_nearer,
-    is_small_part,
     is_whole,
     look_through,
     margin_over_rivals,
@@ -126,7 +125,7 @@ def conclude(
         seen=_whose_view(work),
         agreement=_agreement(*led),
         is_whole=is_whole(work.fixed),
-        is_small_part=is_small_part(work.moving, work.fixed),
+        is_small_part=work.is_led_by_part,
         is_held=choice.restraint > 0,
         silhouette=_silhouette(work),
         is_taken_back=harm is not None,
@@ -159,7 +158,7 @@ def _harm(choice: Choice, fixed: Volume, linear: View, view: View, gain: float) 
 
 def _as_it_was_led(work: Work, choice: Choice, linear: AbstractLinear) -> tuple[Work, Choice, AbstractLinear]:
     """What the linear stage had before it: the other way round where a small part led, which is hardly seen else."""
-    if not is_small_part(work.moving, work.fixed):
+    if not work.is_led_by_part:
         return work, choice, linear
     swapped = swap(work)
     return swapped, build_again(swapped, choice), linear.inverse()

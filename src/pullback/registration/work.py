@@ -28,6 +28,8 @@ class Work:
     """Of the linear map over rivals, if it was looked for already."""
     cut_out: str = ""
     """The side whose object was cut out of what the other image shows, so that its background is unknown; or empty."""
+    is_led_by_part: bool = False
+    """Whether the moving image shows a small part, from which the linear map was looked for."""
 
     @property
     def has_outlines(self) -> bool:
