@@ -3,9 +3,21 @@
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.neighbours import NUM_PLACES, length_of_ring, num_tasks, part_of, rows_around, take_lines
-from pullback.kernels.prefetch import prefetch
+from pullback.kernels.lanes import NUM_LANES, all_lanes, larger, load, load_first, multiply_add, store_first
+from pullback.kernels.neighbours import (
+    NUM_LINES,
+    NUM_PLANES,
+    length_of_ring,
+    num_tasks,
+    part_of,
+    pitch_of,
+    rows_around,
+    take_line,
+    take_plane,
+)
+from pullback.kernels.prefetch import prefetch, prefetch_to_write
 from pullback.kernels.sampling import corner, interpolate
+from pullback.kernels.scratch import zeros_for
 
 F4 = np.float32
 I4 = np.int32
@@ -26,40 +38,48 @@ def _find_largest(bits, row, volume, n, out):
 
 
 @njit(inline="always")
-def _across(f, low, here, high, e, minus, zero, plus):
-    return minus * f[low + e] + zero * f[here + e] + plus * f[high + e]
+def _along(ring, at, s, t, u):
+    """Interpolated between a number, the one before it and the one after it."""
+    first = s * load(ring, at - U8(1))
+    return multiply_add(u, load(ring, at + U8(1)), multiply_add(t, load(ring, at), first))
 
 
-@njit(fastmath=FAST)
-def _shift_line(ring, rows, offset, d, row, volume, scale, o, own, n):
-    """A line of ``d + f(x + d)`` for shifts of at most a voxel: every neighbour gets a weight, most of them 0.
+@njit(inline="always")
+def _across(ring, low, here, high, across, along):
+    """Interpolated on three neighbouring lines, and between them."""
+    p, q, r = across
+    s, t, u = along
+    first = p * _along(ring, low, s, t, u)
+    return multiply_add(r, _along(ring, high, s, t, u), multiply_add(q, _along(ring, here, s, t, u), first))
 
-    One component, which begins `offset` after :func:`rows_around` the line in the ring, and at `own` in `d` and `o`.
-    """
+
+@njit(inline="always")
+def _weights(shift):
+    """Of the neighbour before, of the number itself, and of the neighbour after, for a shift of at most a voxel."""
+    zero = all_lanes(F4(0))
+    before, after = larger(zero - shift, zero), larger(shift, zero)
+    return before, all_lanes(F4(1)) - before - after, after
+
+
+@njit(fastmath={"nsz"})
+def _shift_line(ring, rows, pitch, d, row, volume, scale, o, n):
+    """A line of ``d + f(x + d)`` for shifts of at most a voxel: every neighbour gets a weight, most of them 0."""
     mm, mz, mp, zm, zz, zp, pm, pz, pp = rows
-    mm, mz, mp = mm + offset, mz + offset, mp + offset
-    zm, zz, zp = zm + offset, zz + offset, zp + offset
-    pm, pz, pp = pm + offset, pz + offset, pp + offset
-    row_j, row_k, one = row + volume, row + volume + volume, U8(1)
-    for k in range(n):
+    factor = all_lanes(scale)
+    for k in range(0, n, NUM_LANES):
         e = U8(k)
-        x, y, z = scale * d[row + e], scale * d[row_j + e], scale * d[row_k + e]
-        a, c = max(-x, F4(0)), max(x, F4(0))
-        b = F4(1) - a - c
-        p, r = max(-y, F4(0)), max(y, F4(0))
-        q = F4(1) - p - r
-        s, u = max(-z, F4(0)), max(z, F4(0))
-        t = F4(1) - s - u
-        below = p * _across(ring, mm - one, mm, mm + one, e, s, t, u)
-        below += q * _across(ring, mz - one, mz, mz + one, e, s, t, u)
-        below += r * _across(ring, mp - one, mp, mp + one, e, s, t, u)
-        level = p * _across(ring, zm - one, zm, zm + one, e, s, t, u)
-        level += q * _across(ring, zz - one, zz, zz + one, e, s, t, u)
-        level += r * _across(ring, zp - one, zp, zp + one, e, s, t, u)
-        above = p * _across(ring, pm - one, pm, pm + one, e, s, t, u)
-        above += q * _across(ring, pz - one, pz, pz + one, e, s, t, u)
-        above += r * _across(ring, pp - one, pp, pp + one, e, s, t, u)
-        o[own + e] = scale * d[own + e] + (a * below + b * level + c * above)
+        x = factor * load_first(d, row + e, n - k)
+        y = factor * load_first(d, row + volume + e, n - k)
+        z = factor * load_first(d, row + volume + volume + e, n - k)
+        a, b, c = _weights(x)
+        across, along = _weights(y), _weights(z)
+        for component in range(3):
+            at = e + U8(component * pitch)
+            moved = a * _across(ring, mm + at, mz + at, mp + at, across, along)
+            moved = multiply_add(b, _across(ring, zm + at, zz + at, zp + at, across, along), moved)
+            moved = multiply_add(c, _across(ring, pm + at, pz + at, pp + at, across, along), moved)
+            shift = x if component == 0 else y if component == 1 else z
+            store_first(o, row + U8(component) * volume + e, shift + moved, n - k)
 
 
 @njit
@@ -92,20 +112,24 @@ def compose(outer, inner, scale, out):
     _, size_i, size_j, n = outer.shape
     f, d, o = outer.reshape(-1), inner.reshape(-1), out.reshape(-1)
     bits, volume = d.view(np.int32), U8(size_i * size_j * n)
+    shape, outer_bits = (size_i, size_j, n), f.view(np.int32)
     for turn in prange(num_tasks(size_i, size_j)):
         first, last, left, right = part_of(turn, size_i, size_j)
-        ring, is_filled = np.zeros(length_of_ring(n), F4), np.zeros(NUM_PLACES, np.bool_)
-        largest = np.zeros(1, F4)
+        ring, is_filled = zeros_for(length_of_ring(n)), np.zeros(NUM_PLANES * NUM_LINES, np.bool_)
+        ring_bits, largest = ring.view(np.int32), np.zeros(1, F4)
+        take_plane(outer_bits, shape, first - 1, left, right, ring_bits, is_filled)
+        take_plane(outer_bits, shape, first, left, right, ring_bits, is_filled)
         for i in range(first, last):
             for lead in range(max(left - 1, 0), right + 1):
-                if lead < size_j:
-                    take_lines(f, (size_i, size_j, n), i, lead, right, ring, is_filled)
+                if lead < size_j and i + 1 < size_i:
+                    take_line(outer_bits, shape, i + 1, lead, left, ring_bits, is_filled)
                 j = lead - 1
                 if j < left:
                     continue
                 row = U8((i * size_j + j) * n)
                 for component in range(3):
                     prefetch(d, U8(component) * volume + row + U8(n), n)
+                    prefetch_to_write(o, U8(component) * volume + row + U8(n), n)
                 _find_largest(bits, row, volume, n, largest.view(np.int32))
                 if largest[0] == F4(0):
                     for component in range(3):
@@ -113,10 +137,8 @@ def compose(outer, inner, scale, out):
                         for k in range(n):
                             o[start + U8(k)] = f[start + U8(k)]
                 elif largest[0] * abs(scale) <= F4(1):
-                    rows = rows_around(j, size_j, n)
-                    for component in range(3):
-                        own, offset = U8(component) * volume + row, U8(component * (n + 2))
-                        _shift_line(ring, rows, offset, d, row, volume, scale, o, own, n)
+                    rows = rows_around(i, j, left, shape)
+                    _shift_line(ring, rows, pitch_of(n), d, row, volume, scale, o, n)
                 else:
                     _look_up_line(f, d, scale, o, row, volume, i, j, (I4(size_i), I4(size_j), I4(n)))
 

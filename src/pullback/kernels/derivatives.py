@@ -3,7 +3,20 @@
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.neighbours import NUM_PLACES, length_of_ring, num_tasks, part_of, rows_around, take_lines
+from pullback.kernels.neighbours import (
+    NUM_LINES,
+    NUM_PLANES,
+    is_any_filled,
+    length_of_ring,
+    num_tasks,
+    part_of,
+    pitch_of,
+    rows_around,
+    take_line,
+    take_plane,
+)
+from pullback.kernels.prefetch import prefetch_to_write
+from pullback.kernels.scratch import room_for, zeros_for
 from pullback.kernels.spans import clear
 
 F4 = np.float32
@@ -48,7 +61,7 @@ def largest_squared_norm(field, out):
     f = field.reshape(-1)
     volume = U8(size_i * size_j * n)
     for i in prange(size_i):
-        squares = np.empty(n, F4)
+        squares = room_for(n)
         bits = squares.view(np.int32)
         best = np.int32(0)
         for j in range(size_j):
@@ -121,24 +134,29 @@ def relax(field, shear, volume, out):
     _, size_i, size_j, n = field.shape
     f, o = field.reshape(-1), out.reshape(-1)
     area = size_j * n
+    shape, bits = (size_i, size_j, n), f.view(np.int32)
     for turn in prange(num_tasks(size_i, size_j)):
         first, last, left, right = part_of(turn, size_i, size_j)
-        ring, is_filled = np.zeros(length_of_ring(n), F4), np.zeros(NUM_PLACES, np.bool_)
+        ring, is_filled = zeros_for(length_of_ring(n)), np.zeros(NUM_PLANES * NUM_LINES, np.bool_)
+        ring_bits = ring.view(np.int32)
+        take_plane(bits, shape, first - 1, left, right, ring_bits, is_filled)
+        take_plane(bits, shape, first, left, right, ring_bits, is_filled)
         for i in range(first, last):
             for lead in range(max(left - 1, 0), right + 1):
-                if lead < size_j:
-                    take_lines(f, (size_i, size_j, n), i, lead, right, ring, is_filled)
+                if lead < size_j and i + 1 < size_i:
+                    take_line(bits, shape, i + 1, lead, left, ring_bits, is_filled)
                 j = lead - 1
                 if j < left:
                     continue
                 at_i, at_j = U8(i * area + j * n), U8((size_i + i) * area + j * n)
                 at_k = U8((2 * size_i + i) * area + j * n)
-                ahead, behind = min(j + 1, size_j - 1) % NUM_PLACES, max(j - 1, 0) % NUM_PLACES
-                if is_filled[j % NUM_PLACES] or is_filled[ahead] or is_filled[behind]:
-                    rows = rows_around(j, size_j, n)
-                    _relax_along_i(ring, rows, n + 2, n, shear, volume, o, at_i)
-                    _relax_along_j(ring, rows, n + 2, n, shear, volume, o, at_j)
-                    _relax_along_k(ring, rows, n + 2, n, shear, volume, o, at_k)
+                for at in (at_i, at_j, at_k):
+                    prefetch_to_write(o, at + U8(n), n)
+                if is_any_filled(i, j, left, shape, is_filled):
+                    rows = rows_around(i, j, left, shape)
+                    _relax_along_i(ring, rows, pitch_of(n), n, shear, volume, o, at_i)
+                    _relax_along_j(ring, rows, pitch_of(n), n, shear, volume, o, at_j)
+                    _relax_along_k(ring, rows, pitch_of(n), n, shear, volume, o, at_k)
                 else:
                     clear(o, at_i, n)
                     clear(o, at_j, n)

@@ -1,19 +1,20 @@
 """The 27 lines around a line of a vector field, side by side: three of each of three planes, of three components.
 
 Read where they are, lines of volumes whose planes are a multiple of 4096 bytes compete for the same few places of the
-first cache. A task is a tile of lines over a block of planes, so that a line stays in the second cache until all three
-planes around have used it. Its lines are copied into a ring with room for four, of which three are read at a time.
+first cache. A task is a tile of lines over a block of planes. Three planes of its lines stand in a ring that stays in
+the second cache: a line is copied once, and used nine times.
 """
 
 import numpy as np
 from numba import njit
 
-from pullback.kernels.prefetch import prefetch
+from pullback.kernels.prefetch import CACHE_LINE, prefetch
+from pullback.kernels.scratch import whole_lines
 from pullback.kernels.spans import copy, spread
 
 U8 = np.uint64
 PLANES_PER_TASK, LINES_PER_TASK = 32, 32
-NUM_PLACES = 4
+NUM_PLANES, NUM_LINES = 3, LINES_PER_TASK + 2
 
 
 @njit(inline="always")
@@ -31,9 +32,21 @@ def part_of(turn, size_i, size_j):
 
 
 @njit(inline="always")
+def pitch_of(n):
+    """From a line of `n` in the ring to the next component's, where each has one more on either side."""
+    return whole_lines(n + 2)
+
+
+@njit(inline="always")
 def length_of_ring(n):
-    """Numbers in the ring for lines of `n`, each with one more on either side."""
-    return NUM_PLACES * 9 * (n + 2)
+    """Numbers in the ring for lines of `n`."""
+    return 2 * CACHE_LINE + NUM_PLANES * NUM_LINES * 3 * pitch_of(n)
+
+
+@njit(inline="always")
+def _place_of(plane, line, left):
+    """Which place of the ring a line of a plane has, in a task whose lines begin with `left`."""
+    return plane % NUM_PLANES * NUM_LINES + line - left + 1
 
 
 @njit
@@ -44,49 +57,65 @@ def _take_line(source, start, ring, at, n):
 
 
 @njit
-def take_lines(field, shape, i, line, right, ring, is_filled):
-    """Line `line` of the planes around `i` into the ring, and the one after it, up to `right`, on its way.
+def take_line(field, shape, plane, line, left, ring, is_filled):
+    """A line of a plane into the ring.
 
     Args:
-        field: ``(3 I J K,)``.
-        shape: ``(I, J, K)``; beyond its edges planes are repeated.
-        i: The plane in the middle.
-        line: Which line of each plane.
-        right: The line before which the task ends.
+        field: ``(3 I J K,)`` int32, the bits of the numbers; the ring's, too.
+        shape: ``(I, J, K)``.
+        plane, line: Which; inside the volume.
+        left: The first line of the task.
         ring: ``(length_of_ring(K),)``.
-        is_filled: Out, ``(4,)``: whether these lines hold anything but zeros, at the line's place.
+        is_filled: Out, ``(NUM_PLANES * NUM_LINES,)``: whether the line holds anything but zeros, at its place.
     """
     size_i, size_j, n = shape
-    place, bits, ring_bits = line % NUM_PLACES, field.view(np.int32), ring.view(np.int32)
+    place = _place_of(plane, line, left)
     is_filled[place] = False
     for component in range(3):
-        first = component * size_i
-        if line < right:
-            prefetch(field, U8(((first + min(i + 1, size_i - 1)) * size_j + line + 1) * n), n)
-        for plane in range(3):
-            start = U8(((first + min(max(i + plane - 1, 0), size_i - 1)) * size_j + line) * n)
-            at = U8(((place * 3 + plane) * 3 + component) * (n + 2) + 1)
-            is_filled[place] |= _take_line(bits, start, ring_bits, at, n) != 0
+        start = U8(((component * size_i + plane) * size_j + line) * n)
+        at = U8((place * 3 + component) * pitch_of(n) + CACHE_LINE)
+        prefetch(field, start + U8(2 * n), n)
+        is_filled[place] |= _take_line(field, start, ring, at, n) != 0
 
 
 @njit(inline="always")
-def rows_around(j, size_j, n):
+def rows_around(i, j, left, shape):
     """Where the first component of nine lines begins in the ring: plane by plane, of lines j - 1, j and j + 1.
 
-    Other components follow after n + 2 and 2 n + 4 numbers.
+    Beyond the edges planes and lines are repeated. Other components follow after :func:`pitch_of` numbers and twice as
+    many.
     """
-    step = 3 * (n + 2)
-    behind = max(j - 1, 0) % NUM_PLACES * 3 * step + 1
-    here = j % NUM_PLACES * 3 * step + 1
-    ahead = min(j + 1, size_j - 1) % NUM_PLACES * 3 * step + 1
+    size_i, size_j, n = shape
+    step = 3 * pitch_of(n)
+    below, above = max(i - 1, 0), min(i + 1, size_i - 1)
+    behind, ahead = max(j - 1, 0), min(j + 1, size_j - 1)
     return (
-        U8(behind),
-        U8(here),
-        U8(ahead),
-        U8(behind + step),
-        U8(here + step),
-        U8(ahead + step),
-        U8(behind + 2 * step),
-        U8(here + 2 * step),
-        U8(ahead + 2 * step),
+        U8(_place_of(below, behind, left) * step + CACHE_LINE),
+        U8(_place_of(below, j, left) * step + CACHE_LINE),
+        U8(_place_of(below, ahead, left) * step + CACHE_LINE),
+        U8(_place_of(i, behind, left) * step + CACHE_LINE),
+        U8(_place_of(i, j, left) * step + CACHE_LINE),
+        U8(_place_of(i, ahead, left) * step + CACHE_LINE),
+        U8(_place_of(above, behind, left) * step + CACHE_LINE),
+        U8(_place_of(above, j, left) * step + CACHE_LINE),
+        U8(_place_of(above, ahead, left) * step + CACHE_LINE),
     )
+
+
+@njit
+def is_any_filled(i, j, left, shape, is_filled):
+    """Whether any of the nine lines around line j of plane i holds anything but zeros."""
+    size_i, size_j, _ = shape
+    seen = False
+    for plane in range(max(i - 1, 0), min(i + 2, size_i)):
+        for line in range(max(j - 1, 0), min(j + 2, size_j)):
+            seen |= is_filled[_place_of(plane, line, left)]
+    return seen
+
+
+@njit
+def take_plane(field, shape, plane, left, right, ring, is_filled):
+    """The lines of a plane that a task needs, :func:`take_line` by line; none beyond the volume."""
+    if 0 <= plane < shape[0]:
+        for line in range(max(left - 1, 0), min(right + 1, shape[1])):
+            take_line(field, shape, plane, line, left, ring, is_filled)

@@ -7,7 +7,9 @@ their own that compile to vector instructions. Volumes have fewer than 2^31 voxe
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.lanes import NUM_LANES, all_lanes, load, look_up_pairs, multiply_add, store_first, where_filled
 from pullback.kernels.prefetch import CACHE_LINE, prefetch
+from pullback.kernels.scratch import whole_lines, zeros_for
 
 F4 = np.float32
 I4 = np.int32
@@ -41,6 +43,28 @@ def interpolate(flat, base, step_i, step_j, step_k, a, b, c):
     return p * (q * v00 + b * v01) + a * (q * v10 + b * v11)
 
 
+@njit(fastmath={"nsz"})
+def _interpolate_line(flat, bases, step_i, step_j, weights, inside, fill, o, row, n):
+    """A line of interpolated numbers, where two voxels that are neighbours along K lie side by side."""
+    weights_i, weights_j, weights_k = weights
+    one, zero = all_lanes(F4(1)), U8(0)
+    for k in range(0, n, NUM_LANES):
+        e = U8(k)
+        a, b, c = load(weights_i, e), load(weights_j, e), load(weights_k, e)
+        p, q, r = one - a, one - b, one - c
+        near, far = look_up_pairs(flat, zero, bases, e)
+        total = p * q * multiply_add(c, far, r * near)
+        near, far = look_up_pairs(flat, step_j, bases, e)
+        total = multiply_add(p * b, multiply_add(c, far, r * near), total)
+        near, far = look_up_pairs(flat, step_i, bases, e)
+        total = multiply_add(a * q, multiply_add(c, far, r * near), total)
+        near, far = look_up_pairs(flat, step_i + step_j, bases, e)
+        total = multiply_add(a * b, multiply_add(c, far, r * near), total)
+        if fill is not None:
+            total = where_filled(load(inside, e), total, all_lanes(F4(fill)))
+        store_first(o, row + e, total, n - k)
+
+
 @njit(parallel=True, cache=True, fastmath=FAST)
 def warp(image, displacement, matrix, fill, out):
     """Sample `image` at ``matrix (x + displacement(x))`` for every voxel x of `out`.
@@ -53,9 +77,10 @@ def warp(image, displacement, matrix, fill, out):
     step_k = U8(1 if size_k > 1 else 0)
     flat, d, o = image.reshape(-1), displacement.reshape(-1), out.reshape(-1)
     n, volume, m = out.shape[2], U8(out.size), matrix.astype(F4)
+    length = whole_lines(n)
     for i in prange(out.shape[0]):
-        bases, is_inside = np.empty(n, np.int32), np.empty(n, np.bool_)
-        weights_i, weights_j, weights_k = np.empty(n, F4), np.empty(n, F4), np.empty(n, F4)
+        bases, inside = zeros_for(length).view(np.int32), zeros_for(length)
+        weights_i, weights_j, weights_k = zeros_for(length), zeros_for(length), zeros_for(length)
         for j in range(out.shape[1]):
             row = U8((i * out.shape[1] + j) * n)
             for component in range(3):
@@ -67,7 +92,8 @@ def warp(image, displacement, matrix, fill, out):
                 at_i = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
                 at_j = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
                 at_k = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-                is_inside[e] = _is_inside(at_i, size_i) & _is_inside(at_j, size_j) & _is_inside(at_k, size_k)
+                is_inside = _is_inside(at_i, size_i) & _is_inside(at_j, size_j) & _is_inside(at_k, size_k)
+                inside[e] = F4(1) if is_inside else F4(0)
                 i0, weights_i[e] = corner(at_i, size_i)
                 j0, weights_j[e] = corner(at_j, size_j)
                 k0, weights_k[e] = corner(at_k, size_k)
@@ -76,11 +102,13 @@ def warp(image, displacement, matrix, fill, out):
                 soon = U8(bases[U8(k)]) + step_j + step_j
                 prefetch(flat, soon, 1)
                 prefetch(flat, soon + step_i, 1)
+            if size_k > 1:
+                weights = (weights_i, weights_j, weights_k)
+                _interpolate_line(flat, bases, step_i, step_j, weights, inside, fill, o, row, n)
+                continue
             for k in range(n):
                 e = U8(k)
                 a, b, c = weights_i[e], weights_j[e], weights_k[e]
                 o[row + e] = interpolate(flat, U8(bases[e]), step_i, step_j, step_k, a, b, c)
-            if fill is not None:
-                for k in range(n):
-                    e = U8(k)
-                    o[row + e] = o[row + e] if is_inside[e] else F4(fill)
+                if fill is not None and inside[e] == F4(0):
+                    o[row + e] = F4(fill)

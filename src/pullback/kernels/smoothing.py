@@ -8,7 +8,9 @@ put them all in one set of the cache.
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.prefetch import prefetch
+from pullback.kernels.lanes import NUM_LANES, all_lanes, load, multiply_add, store
+from pullback.kernels.prefetch import prefetch, prefetch_to_write
+from pullback.kernels.scratch import room_for, whole_lines, zeros_for
 from pullback.kernels.spans import clear, clear_outside, copy, span_of, spread, union_of, widen
 
 F4 = np.float32
@@ -87,6 +89,32 @@ def _convolve(source, places, taps, out, at, n):
         _add_four(out, at, source, low, high, taps, q, n)
 
 
+@njit(inline="always")
+def _convolve_line(line, first, taps, out, at, n):
+    """``out[at:at+n]`` from a line itself, of which the first number's tap in the middle takes ``line[first]``."""
+    c = len(taps) - 1
+    if c == 6:
+        w0, w1, w2, w3 = all_lanes(taps[0]), all_lanes(taps[1]), all_lanes(taps[2]), all_lanes(taps[3])
+        w4, w5, w6 = all_lanes(taps[4]), all_lanes(taps[5]), all_lanes(taps[6])
+        for k in range(0, n, NUM_LANES):
+            e = first + U8(k)
+            total = w0 * load(line, e)
+            total = multiply_add(w1, load(line, e - U8(1)) + load(line, e + U8(1)), total)
+            total = multiply_add(w2, load(line, e - U8(2)) + load(line, e + U8(2)), total)
+            total = multiply_add(w3, load(line, e - U8(3)) + load(line, e + U8(3)), total)
+            total = multiply_add(w4, load(line, e - U8(4)) + load(line, e + U8(4)), total)
+            total = multiply_add(w5, load(line, e - U8(5)) + load(line, e + U8(5)), total)
+            total = multiply_add(w6, load(line, e - U8(6)) + load(line, e + U8(6)), total)
+            store(out, at + U8(k), total)
+        return
+    for k in range(0, n, NUM_LANES):
+        e = first + U8(k)
+        total = all_lanes(taps[0]) * load(line, e)
+        for q in range(1, c + 1):
+            total = multiply_add(all_lanes(taps[q]), load(line, e - U8(q)) + load(line, e + U8(q)), total)
+        store(out, at + U8(k), total)
+
+
 @njit(parallel=True, cache=True, fastmath=FAST)
 def convolve_first_axis(volumes, taps, out):
     """Filter each volume of ``(N, I, J, K)`` along I, a piece of each plane at a time.
@@ -105,7 +133,7 @@ def convolve_first_axis(volumes, taps, out):
         task = spread(turn, num * pieces)
         first = task % pieces * PIECE
         base, n = task // pieces * size_i * area + first, min(PIECE, area - first)
-        ring = np.empty((mask + 1) * PIECE, F4)
+        ring = room_for((mask + 1) * PIECE)
         ring_bits = ring.view(np.int32)
         places, num_filled = np.empty(2 * radius + 1, np.uint64), np.zeros(size_i + radius + 1, np.int64)
         for lead in range(size_i + radius):
@@ -118,6 +146,7 @@ def convolve_first_axis(volumes, taps, out):
             if i < 0:
                 continue
             at = U8(base + i * area)
+            prefetch_to_write(target, at + U8(area), n if i + 1 < size_i else 0)
             if num_filled[lead + 1] == num_filled[max(i - radius, 0)]:
                 clear(target, at, n)
                 continue
@@ -132,36 +161,42 @@ def convolve_last_axes(volumes, taps_j, taps_k, out):
     num, size_i, size_j, n = volumes.shape
     source_bits, target = volumes.reshape(-1).view(np.int32), out.reshape(-1)
     radius_j, radius_k = len(taps_j) - 1, len(taps_k) - 1
+    mask = 1
+    while mask < 2 * radius_j + 1:
+        mask *= 2
+    mask -= 1
     for turn in prange(num * size_i):
         plane = spread(turn, num * size_i)
-        rows = np.empty(size_j * n, F4)
-        padded = np.empty(n + 2 * radius_k, F4)
+        pitch, start = whole_lines(n), whole_lines(radius_k)
+        ring = room_for((mask + 1) * pitch)
+        padded = zeros_for(start + whole_lines(n) + whole_lines(radius_k))
         padded_bits = padded.view(np.int32)
         lows, highs = np.empty(size_j, np.int64), np.empty(size_j, np.int64)
-        places_j, places_k = np.empty(2 * radius_j + 1, np.uint64), np.empty(2 * radius_k + 1, np.uint64)
+        places = np.empty(2 * radius_j + 1, np.uint64)
         base = plane * size_j * n
-        for j in range(size_j):
-            at = U8(j * n)
-            low, high = n, 0
-            prefetch(source_bits, U8(base + (j + 3) * n), n)
-            if copy(source_bits, U8(base + j * n), padded_bits, U8(radius_k), n) != 0:
-                low, high = span_of(padded, radius_k, n)
-                low, high = widen(low, high, radius_k, n)
-            lows[j], highs[j] = low, high
-            clear_outside(rows, at, low, high, n)
-            if high <= low:
+        for lead in range(size_j + radius_j):
+            if lead < size_j:
+                at = U8((lead & mask) * pitch)
+                low, high = n, 0
+                prefetch(source_bits, U8(base + (lead + 3) * n), n)
+                if copy(source_bits, U8(base + lead * n), padded_bits, U8(start), n) != 0:
+                    low, high = span_of(padded, start, n)
+                    low, high = widen(low, high, radius_k, n)
+                lows[lead], highs[lead] = low, high
+                clear_outside(ring, at, low, high, n)
+                if high > low:
+                    for k in range(radius_k):
+                        padded[U8(start - radius_k + k)] = padded[U8(start)]
+                        padded[U8(start + n + k)] = padded[U8(start + n - 1)]
+                    _convolve_line(padded, U8(start + low), taps_k, ring, at + U8(low), high - low)
+            j = lead - radius_j
+            if j < 0:
                 continue
-            for k in range(radius_k):
-                padded[U8(k)] = padded[U8(radius_k)]
-                padded[U8(radius_k + n + k)] = padded[U8(radius_k + n - 1)]
-            for q in range(2 * radius_k + 1):
-                places_k[q] = U8(low + q)
-            _convolve(padded, places_k, taps_k, rows, at + U8(low), high - low)
-        for j in range(size_j):
             low, high = union_of(lows, highs, max(j - radius_j, 0), min(j + radius_j + 1, size_j), n)
             at = U8(base + j * n)
+            prefetch_to_write(target, at + U8(2 * n), n)
             clear_outside(target, at, low, high, n)
             for q in range(-radius_j, radius_j + 1):
-                places_j[radius_j + q] = U8(min(max(j + q, 0), size_j - 1) * n + low)
+                places[radius_j + q] = U8((min(max(j + q, 0), size_j - 1) & mask) * pitch + low)
             if high > low:
-                _convolve(rows, places_j, taps_j, target, at + U8(low), high - low)
+                _convolve(ring, places, taps_j, target, at + U8(low), high - low)

@@ -7,9 +7,10 @@ begin and end at multiples of 16 numbers (or at the end of the line), the width 
 import numpy as np
 from numba import njit, prange
 
+from pullback.kernels.lanes import NUM_LANES, is_any_filled, load_first
+
 F4 = np.float32
 U8 = np.uint64
-LANES = 16
 
 
 @njit(inline="always")
@@ -17,7 +18,9 @@ def widen(low, high, radius, n):
     """A span with `radius` more on either side, rounded outwards, cut at the ends of the line; empty stays empty."""
     if high <= low:
         return n, 0
-    return max(low - radius, 0) // LANES * LANES, min((high + radius + LANES - 1) // LANES * LANES, n)
+    return max(low - radius, 0) // NUM_LANES * NUM_LANES, min(
+        (high + radius + NUM_LANES - 1) // NUM_LANES * NUM_LANES, n
+    )
 
 
 @njit(inline="always")
@@ -36,14 +39,16 @@ def copy(source, start, out, at, n):
 
 @njit(inline="always")
 def span_of(values, start, n):
-    """First and last (exclusive) index of what is not zero (or NaN) in ``values[start:start+n]``."""
+    """The span of what is not zero (or NaN) in ``values[start:start+n]``."""
     low = 0
-    while low < n and values[U8(start + low)] == F4(0):
-        low += 1
-    high = n
-    while high > low and values[U8(start + high - 1)] == F4(0):
-        high -= 1
-    return widen(low, high, 0, n)
+    while low < n and not is_any_filled(load_first(values, U8(start + low), n - low)):
+        low += NUM_LANES
+    if low >= n:
+        return n, 0
+    last = (n - 1) // NUM_LANES * NUM_LANES
+    while not is_any_filled(load_first(values, U8(start + last), n - last)):
+        last -= NUM_LANES
+    return low, min(last + NUM_LANES, n)
 
 
 @njit(inline="always")

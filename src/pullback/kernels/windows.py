@@ -13,7 +13,19 @@ as one long line.
 import numpy as np
 from numba import njit, prange
 
-from pullback.kernels.prefetch import prefetch
+from pullback.kernels.lanes import (
+    NUM_LANES,
+    all_lanes,
+    larger,
+    load,
+    load_first,
+    multiply_add,
+    square_root,
+    store,
+    store_first,
+)
+from pullback.kernels.prefetch import CACHE_LINE, prefetch
+from pullback.kernels.scratch import room_for, whole_lines, zeros_for
 from pullback.kernels.spans import spread
 
 F4 = np.float32
@@ -31,18 +43,18 @@ def num_tiles(size_j):
 
 
 @njit(fastmath=FAST)
-def _sum_row(padded, radius, out, at, n):
-    """``out[at + k]`` = sum of ``padded[k - radius : k + radius + 1]`` for `radius` <= k < n - `radius`."""
+def _sum_row(padded, radius, out, at, first, last):
+    """``out[at + k]`` = sum of ``padded[k - radius : k + radius + 1]`` for `first` <= k < `last`."""
     if radius == 2:
-        for k in range(2, n - 2):
+        for k in range(first, last):
             e = U8(k)
             low = padded[e - U8(2)] + padded[e - U8(1)]
             out[at + e] = low + padded[e] + (padded[e + U8(1)] + padded[e + U8(2)])
         return
-    for k in range(radius, n - radius):
+    for k in range(first, last):
         out[at + U8(k)] = padded[U8(k)]
     for q in range(1, radius + 1):
-        for k in range(radius, n - radius):
+        for k in range(first, last):
             out[at + U8(k)] += padded[U8(k - q)] + padded[U8(k + q)]
 
 
@@ -65,53 +77,31 @@ def _sum_ring(ring, first, last, height, step, offset, out, at, n):
             out[at + U8(k)] += ring[a + U8(k)]
 
 
-@njit(fastmath=FAST)
-def _five_products(one, other, first, step, out, at, n):
-    """``out[at:at+n]`` = a line of `one` times `other`, summed over five planes that lie `step` apart.
-
-    Three planes and then two: ten lines at the same place of their pages would not fit in the first cache together.
-    """
-    b, c = first + U8(step), first + U8(2 * step)
-    d, e = first + U8(3 * step), first + U8(4 * step)
-    for k in range(n):
-        x = U8(k)
-        out[at + x] = one[first + x] * other[first + x] + one[b + x] * other[b + x] + one[c + x] * other[c + x]
-    for k in range(n):
-        x = U8(k)
-        out[at + x] += one[d + x] * other[d + x] + one[e + x] * other[e + x]
-
-
-@njit(fastmath=FAST)
-def _five_squares(values, first, step, out, at, n):
-    """``out[at:at+n]`` = the squares of a line of `values` summed over five planes that lie `step` apart."""
-    b, c = first + U8(step), first + U8(2 * step)
-    d, e = first + U8(3 * step), first + U8(4 * step)
-    for k in range(n):
-        x = U8(k)
-        v0, v1, v2, v3, v4 = values[first + x], values[b + x], values[c + x], values[d + x], values[e + x]
-        out[at + x] = v0 * v0 + v1 * v1 + v2 * v2 + v3 * v3 + v4 * v4
-
-
-@njit(fastmath=FAST)
-def _five_sums(values, first, step, out, at, n):
-    """``out[at:at+n]`` = a line of `values` summed over five planes that lie `step` apart."""
-    b, c = first + U8(step), first + U8(2 * step)
-    d, e = first + U8(3 * step), first + U8(4 * step)
-    for k in range(n):
-        x = U8(k)
-        out[at + x] = values[first + x] + values[b + x] + values[c + x] + values[d + x] + values[e + x]
+@njit(inline="always")
+def _five_moments(fixed, warped, first, step, out, at, size, n):
+    """Moments f, w, ff, ww and fw of a line, summed over five planes `step` apart; each `size` after the other."""
+    s1, s2, s3, s4 = U8(size), U8(2 * size), U8(3 * size), U8(4 * size)
+    for k in range(0, n, NUM_LANES):
+        x, place = first + U8(k), at + U8(k)
+        f, w = load_first(fixed, x, n - k), load_first(warped, x, n - k)
+        sum_f, sum_w, sum_ff, sum_ww, sum_fw = f, w, f * f, w * w, f * w
+        for _ in range(4):
+            x += U8(step)
+            f, w = load_first(fixed, x, n - k), load_first(warped, x, n - k)
+            sum_f, sum_w = sum_f + f, sum_w + w
+            sum_ff, sum_ww, sum_fw = multiply_add(f, f, sum_ff), multiply_add(w, w, sum_ww), multiply_add(f, w, sum_fw)
+        store(out, place, sum_f)
+        store(out, place + s1, sum_w)
+        store(out, place + s2, sum_ff)
+        store(out, place + s3, sum_ww)
+        store(out, place + s4, sum_fw)
 
 
 @njit(fastmath=FAST)
 def _sum_moments(fixed, warped, weights, weighted, first, step, count, out, at, size, n):
     """Moments f, w, ff, ww, fw (and the weights) of a line, summed over `count` planes; each `size` after the other."""
     if count == 5 and not weighted:
-        start = U8(first)
-        _five_sums(fixed, start, step, out, U8(at), n)
-        _five_sums(warped, start, step, out, U8(at + size), n)
-        _five_squares(fixed, start, step, out, U8(at + 2 * size), n)
-        _five_squares(warped, start, step, out, U8(at + 3 * size), n)
-        _five_products(fixed, warped, start, step, out, U8(at + 4 * size), n)
+        _five_moments(fixed, warped, U8(first), step, out, U8(at), size, n)
         return
     for q in range(6 if weighted else 5):
         a = U8(at + q * size)
@@ -126,46 +116,59 @@ def _sum_moments(fixed, warped, weights, weighted, first, step, count, out, at, 
                 out[a + U8(k)] += value * weights[start + U8(k)] if weighted else value
 
 
-@njit(fastmath=FAST, error_model="numpy")  # else a check for zero before each division forbids vectors
-def _find_factors(sums, inverse_counts, weights, start, weighted, noises, squared, size, radius, terms):
-    """From the moments of the windows of a line to the factors a, b and c of the derivative.
+@njit(inline="always")
+def _along_line(padded, radius, at):
+    """Sums of the numbers within `radius` of sixteen places."""
+    if radius == 2:
+        low = load(padded, at - U8(2)) + load(padded, at - U8(1))
+        return low + load(padded, at) + (load(padded, at + U8(1)) + load(padded, at + U8(2)))
+    total = load(padded, at)
+    for q in range(1, radius + 1):
+        total = total + (load(padded, at - U8(q)) + load(padded, at + U8(q)))
+    return total
+
+
+@njit(fastmath=FAST)
+def _find_factors(padded, inverse_counts, weights, start, weighted, noises, squared, size, margin, radius, n, terms):
+    """From the moments of a line, summed over planes and lines, to the factors a, b and c of the derivative.
 
     The derivative by the warped voxel x is the sum over its windows of ``a f(x) - b w(x) - c``. What each window adds
     to the sum of the correlation stands after them.
     """
-    noise, shared_noise, contrast = noises
+    noise, shared_noise, contrast = all_lanes(noises[0]), all_lanes(noises[1]), all_lanes(noises[2])
+    zero, one = all_lanes(F4(0)), all_lanes(F4(1))
     s1, s2, s3, s4, s5 = U8(size), U8(2 * size), U8(3 * size), U8(4 * size), U8(5 * size)
-    for k in range(size - 2 * radius):
-        e = U8(k + radius)
+    for k in range(0, n, NUM_LANES):
+        e = U8(k + margin)
         if weighted:
-            outer = weights[start + U8(k)]
-            scale = F4(1) / max(sums[s5 + e], F4(1))
+            outer = load_first(weights, start + U8(k), n - k)
+            scale = one / larger(_along_line(padded, radius, s5 + e), one)
         else:
-            outer, scale = F4(1), inverse_counts[U8(k)]
-        mean_f, mean_w = sums[e] * scale, sums[s1 + e] * scale
-        clean_var_f = max(sums[s2 + e] * scale - mean_f * mean_f, F4(0))
+            outer, scale = one, load(inverse_counts, U8(k))
+        mean_f, mean_w = _along_line(padded, radius, e) * scale, _along_line(padded, radius, s1 + e) * scale
+        clean_var_f = larger(_along_line(padded, radius, s2 + e) * scale - mean_f * mean_f, zero)
         var_f = clean_var_f + noise
-        var_w = max(sums[s3 + e] * scale - mean_w * mean_w, F4(0)) + noise
-        covariance = sums[s4 + e] * scale - mean_f * mean_w + shared_noise
+        var_w = larger(_along_line(padded, radius, s3 + e) * scale - mean_w * mean_w, zero) + noise
+        covariance = _along_line(padded, radius, s4 + e) * scale - mean_f * mean_w + shared_noise
         product = var_f * var_w
-        if contrast > 0:  # one division for two quotients
-            inverse_all = F4(1) / (product * (clean_var_f + contrast))
+        if noises[2] > 0:  # one division for two quotients
+            inverse_all = one / (product * (clean_var_f + contrast))
             inverse = inverse_all * (clean_var_f + contrast)
-            outer *= clean_var_f * product * inverse_all
+            outer = outer * (clean_var_f * product * inverse_all)
         else:
-            inverse = F4(1) / product
+            inverse = one / product
         if squared:
             value = covariance * covariance * inverse
-            a = F4(2) * covariance * inverse * scale * outer
+            a = all_lanes(F4(2)) * covariance * inverse * scale * outer
         else:
-            root = np.sqrt(inverse)
+            root = square_root(inverse)
             value = covariance * root
             a = root * scale * outer
         b = a * covariance * inverse * var_f
-        terms[e] = a
-        terms[s1 + e] = b
-        terms[s2 + e] = a * mean_f - b * mean_w
-        terms[s3 + e] = outer * value
+        store_first(terms, e, a, n - k)
+        store_first(terms, s1 + e, b, n - k)
+        store_first(terms, s2 + e, a * mean_f - b * mean_w, n - k)
+        store_first(terms, s3 + e, outer * value, n - k)
 
 
 @njit(fastmath=FAST)
@@ -176,13 +179,20 @@ def _add_line(line, at, totals):
 
 
 @njit(fastmath=FAST)
-def _combine(fixed, warped, weights, weighted, start, box, size, radius, factor, out):
-    """The derivative on a line, from the sums of the factors over all windows of its voxels."""
-    s0, s1, s2 = U8(radius), U8(size + radius), U8(2 * size + radius)
-    for k in range(size - 2 * radius):
-        e, x = U8(k), start + U8(k)
-        slope = fixed[x] * box[s0 + e] - warped[x] * box[s1 + e] - box[s2 + e]
-        out[x] = factor * (slope * weights[x] if weighted else slope)
+def _combine(fixed, warped, weights, weighted, start, planes, first, last, depth, step, offset, size, n, factor, out):
+    """The derivative on a line, from factors that lie summed over lines in planes `first` to `last` (exclusive)."""
+    s1, s2, factors = U8(size), U8(2 * size), all_lanes(factor)
+    for k in range(0, n, NUM_LANES):
+        x = start + U8(k)
+        place = U8(first % depth * step + offset + k)
+        a, b, c = load(planes, place), load(planes, place + s1), load(planes, place + s2)
+        for plane in range(first + 1, last):
+            place = U8(plane % depth * step + offset + k)
+            a, b, c = a + load(planes, place), b + load(planes, place + s1), c + load(planes, place + s2)
+        slope = load_first(fixed, x, n - k) * a - load_first(warped, x, n - k) * b - c
+        if weighted:
+            slope = slope * load_first(weights, x, n - k)
+        store_first(out, x, factors * slope, n - k)
 
 
 @njit
@@ -205,7 +215,7 @@ def _part_of_line(spans, first, last, left, right, radii, n):
     for i in range(max(first - 2 * radius_i, 0), min(last + 2 * radius_i, spans.shape[1])):
         for j in range(max(left - 2 * radius_j, 0), min(right + 2 * radius_j, spans.shape[2])):
             low, high = min(low, spans[0, i, j]), max(high, spans[1, i, j])
-    return max(low - 2 * radius_k, 0), min(high + 2 * radius_k, n)
+    return max(low - 2 * radius_k, 0) // CACHE_LINE * CACHE_LINE, min(high + 2 * radius_k, n)
 
 
 @njit(parallel=True, cache=True, fastmath=FAST)
@@ -244,16 +254,19 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                 g[U8(e)] = F4(0)
         if high <= low:
             continue
-        size = high - low + 2 * radius_k
-        lines = np.zeros(height * num_moments * size, F4)  # moments of the last lines, summed over planes
-        padded = np.zeros(num_moments * size, F4)  # of one line, summed over planes and lines
-        sums = np.zeros(num_moments * size, F4)  # of whole windows
-        terms = np.zeros(4 * size, F4)  # factors of the derivative, of one line, and what it adds to the value
-        totals = np.zeros(high - low)  # of a plane, by the place along K
-        term_lines = np.zeros(height * 3 * size, F4)  # of the last lines, summed along K
-        box = np.zeros(3 * size, F4)
-        planes = np.zeros(depth * LINES_PER_TASK * 3 * size, F4)  # of the last planes, summed along K and J
-        inverse_counts, num_lines = np.empty(high - low, F4), 0  # one by the voxels of each window, for so many lines
+        margin = whole_lines(radius_k)
+        count = high - low
+        size = margin + whole_lines(count)  # zeros, and numbers from the start of a line of the cache on
+        lines = zeros_for(height * num_moments * size)  # moments of the last lines, summed over planes
+        padded = zeros_for(num_moments * size + margin)  # of one line, summed over planes and lines
+        terms = zeros_for(4 * size)  # factors of the derivative, of one line, and what it adds to the value
+        totals = np.zeros(count)  # of a plane, by the place along K
+        term_lines = zeros_for(height * 3 * size)  # of the last lines, summed along K
+        planes = zeros_for(depth * LINES_PER_TASK * 3 * size)  # of the last planes, summed along K and J
+        inverse_counts, num_lines = (
+            room_for(whole_lines(count)),
+            0,
+        )  # one by the voxels of each window, for so many lines
         is_filled, has_windows, is_reached = np.zeros((3, size_j), np.bool_)
         last_done = np.full(LINES_PER_TASK, -depth)  # the last plane in which a line has factors
         for middle in range(max(first - radius_i, 0), last + radius_i):
@@ -268,11 +281,11 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
             for lead in range(left - 2 * radius_j, right + 2 * radius_j):
                 # 1. line `lead`: moments summed over planes
                 if 0 <= lead < size_j and is_reached[lead]:
-                    start, at = near * area + lead * n + low, lead % height * num_moments * size + radius_k
+                    start, at = near * area + lead * n + low, lead % height * num_moments * size + margin
                     soon = U8((far - 1) * area + (lead + 1) * n + low)
-                    prefetch(f, soon, high - low)
-                    prefetch(w, soon, high - low)
-                    _sum_moments(f, w, m, weighted, start, area, far - near, lines, at, size, high - low)
+                    prefetch(f, soon, count)
+                    prefetch(w, soon, count)
+                    _sum_moments(f, w, m, weighted, start, area, far - near, lines, at, size, count)
                 # 2. line `j`: moments of its windows, the correlation, and the factors of the derivative
                 j = lead - radius_j
                 if max(left - radius_j, 0) <= j < min(right + radius_j, size_j):
@@ -280,17 +293,29 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                     if has_windows[j]:
                         above, below = max(j - radius_j, 0), min(j + radius_j + 1, size_j)
                         _sum_ring(lines, above, below, height, num_moments * size, 0, padded, U8(0), num_moments * size)
-                        _sum_row(padded, radius_k, sums, U8(0), num_moments * size)
                         if num_lines != (far - near) * (below - above):
                             num_lines = (far - near) * (below - above)
                             for k in range(low, high):
                                 along = min(k + radius_k, n - 1) - max(k - radius_k, 0) + 1
                                 inverse_counts[k - low] = F4(1) / F4(num_lines * along)
                         start = U8(middle * area + j * n + low)
-                        _find_factors(sums, inverse_counts, m, start, weighted, noises, squared, size, radius_k, terms)
+                        _find_factors(
+                            padded,
+                            inverse_counts,
+                            m,
+                            start,
+                            weighted,
+                            noises,
+                            squared,
+                            size,
+                            margin,
+                            radius_k,
+                            count,
+                            terms,
+                        )
                         if left <= j < right:
-                            _add_line(terms, U8(3 * size + radius_k), totals)
-                        _sum_row(terms, radius_k, term_lines, U8(at), 3 * size)
+                            _add_line(terms, U8(3 * size + margin), totals)
+                        _sum_row(terms, radius_k, term_lines, U8(at), margin, 3 * size)
                     else:
                         for k in range(3 * size):
                             term_lines[U8(at + k)] = F4(0)
@@ -310,7 +335,6 @@ def correlation(fixed, warped, weights, weighted, spans, radii, noises, squared,
                 if last_done[j - left] < done - radius_i:
                     continue
                 above, below = max(done - radius_i, 0), min(done + radius_i + 1, size_i)
-                step = LINES_PER_TASK * 3 * size
-                _sum_ring(planes, above, below, depth, step, (j - left) * 3 * size, box, U8(0), 3 * size)
+                step, offset = LINES_PER_TASK * 3 * size, (j - left) * 3 * size + margin
                 start = U8(done * area + j * n + low)
-                _combine(f, w, m, weighted, start, box, size, radius_k, factor, g)
+                _combine(f, w, m, weighted, start, planes, above, below, depth, step, offset, size, count, factor, g)
