@@ -106,7 +106,6 @@ def gap(outer: Tensor, inner: Tensor) -> Tensor:
     Args:
         outer: u, ``(B, D, *shape)`` in voxels; beyond the edges its outer values are repeated.
         inner: v, ``(B, D, *shape)``, applied first.
-        scale: s, a number.
     """
     if not has_kernels(outer, inner) or outer.ndim != 5:
         return compose(outer.detach(), inner.detach()).square().sum(dim=1, keepdim=True).sqrt()

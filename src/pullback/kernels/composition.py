@@ -16,8 +16,8 @@ from pullback.kernels.neighbours import (
     take_plane,
 )
 from pullback.kernels.prefetch import prefetch, prefetch_to_write
-from pullback.kernels.sampling import corner, interpolate
-from pullback.kernels.scratch import zeros_for
+from pullback.kernels.sampling import corner, interpolate, interpolate_line
+from pullback.kernels.scratch import whole_lines, zeros_for
 
 F4 = np.float32
 I4 = np.int32
@@ -153,17 +153,30 @@ def gap(outer, inner, out):
     step_k = U8(1 if size_k > 1 else 0)
     volume = U8(size_i * size_j * size_k)
     shape_i, shape_j, shape_k = I4(size_i), I4(size_j), I4(size_k)
+    d, o, length = inner.reshape(-1), out.reshape(-1), whole_lines(size_k)
     for i in prange(size_i):
+        bases, moved = zeros_for(length).view(np.int32), zeros_for(3 * length)
+        weights_i, weights_j, weights_k = zeros_for(length), zeros_for(length), zeros_for(length)
         for j in range(size_j):
+            row = U8((i * size_j + j) * size_k)
+            for component in range(3):
+                prefetch(d, U8(component) * volume + row + U8(2 * size_k), size_k)
             for k in range(size_k):
-                x, y, z = inner[0, i, j, k], inner[1, i, j, k], inner[2, i, j, k]
-                i0, a = corner(F4(i) + x, shape_i)
-                j0, b = corner(F4(j) + y, shape_j)
-                k0, c = corner(F4(k) + z, shape_k)
-                base = U8((i0 * shape_j + j0) * shape_k + k0)
-                x += interpolate(f, base, step_i, step_j, step_k, a, b, c)
-                base += volume
-                y += interpolate(f, base, step_i, step_j, step_k, a, b, c)
-                base += volume
-                z += interpolate(f, base, step_i, step_j, step_k, a, b, c)
-                out[i, j, k] = np.sqrt(x * x + y * y + z * z)
+                e = U8(k)
+                i0, weights_i[e] = corner(F4(i) + d[row + e], shape_i)
+                j0, weights_j[e] = corner(F4(j) + d[row + volume + e], shape_j)
+                k0, weights_k[e] = corner(F4(I4(k)) + d[row + volume + volume + e], shape_k)
+                bases[e] = (i0 * shape_j + j0) * shape_k + k0
+            for component in range(3):
+                start, at = U8(component) * volume, U8(component * length)
+                if size_k > 1:
+                    weights = (weights_i, weights_j, weights_k)
+                    interpolate_line(f, start, bases, step_i, step_j, weights, moved, None, moved, at, size_k)
+                else:
+                    a, b, c = weights_i[0], weights_j[0], weights_k[0]
+                    moved[at] = interpolate(f, start + U8(bases[0]), step_i, step_j, step_k, a, b, c)
+            for k in range(size_k):
+                e = U8(k)
+                x, y = d[row + e] + moved[e], d[row + volume + e] + moved[e + U8(length)]
+                z = d[row + volume + volume + e] + moved[e + U8(2 * length)]
+                o[row + e] = np.sqrt(x * x + y * y + z * z)

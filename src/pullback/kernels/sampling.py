@@ -44,21 +44,31 @@ def interpolate(flat, base, step_i, step_j, step_k, a, b, c):
 
 
 @njit(fastmath={"nsz"})
-def _interpolate_line(flat, bases, step_i, step_j, weights, inside, fill, o, row, n):
-    """A line of interpolated numbers, where two voxels that are neighbours along K lie side by side."""
+def interpolate_line(flat, start, bases, step_i, step_j, weights, inside, fill, o, row, n):
+    """A line of interpolated numbers, where two voxels that are neighbours along K lie side by side.
+
+    Args:
+        flat: Volumes one after the other; `start` is where the one to sample begins.
+        bases: int32, whole lines of the cache: the first of the eight voxels around each position.
+        step_i, step_j: From there to the next along an axis.
+        weights: Those of the upper neighbours along I, J and K.
+        inside: Other than zero where a position is inside; read if `fill` is not None.
+        fill: For positions outside; or None.
+        o, row, n: Where the line begins, and how long it is.
+    """
     weights_i, weights_j, weights_k = weights
-    one, zero = all_lanes(F4(1)), U8(0)
+    one = all_lanes(F4(1))
     for k in range(0, n, NUM_LANES):
         e = U8(k)
         a, b, c = load(weights_i, e), load(weights_j, e), load(weights_k, e)
         p, q, r = one - a, one - b, one - c
-        near, far = look_up_pairs(flat, zero, bases, e)
+        near, far = look_up_pairs(flat, start, bases, e)
         total = p * q * multiply_add(c, far, r * near)
-        near, far = look_up_pairs(flat, step_j, bases, e)
+        near, far = look_up_pairs(flat, start + step_j, bases, e)
         total = multiply_add(p * b, multiply_add(c, far, r * near), total)
-        near, far = look_up_pairs(flat, step_i, bases, e)
+        near, far = look_up_pairs(flat, start + step_i, bases, e)
         total = multiply_add(a * q, multiply_add(c, far, r * near), total)
-        near, far = look_up_pairs(flat, step_i + step_j, bases, e)
+        near, far = look_up_pairs(flat, start + step_i + step_j, bases, e)
         total = multiply_add(a * b, multiply_add(c, far, r * near), total)
         if fill is not None:
             total = where_filled(load(inside, e), total, all_lanes(F4(fill)))
@@ -104,7 +114,7 @@ def warp(image, displacement, matrix, fill, out):
                 prefetch(flat, soon + step_i, 1)
             if size_k > 1:
                 weights = (weights_i, weights_j, weights_k)
-                _interpolate_line(flat, bases, step_i, step_j, weights, inside, fill, o, row, n)
+                interpolate_line(flat, U8(0), bases, step_i, step_j, weights, inside, fill, o, row, n)
                 continue
             for k in range(n):
                 e = U8(k)
